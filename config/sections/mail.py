@@ -1,0 +1,84 @@
+"""How mail comes in and goes out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from config.values import Duration, Section, Size
+
+
+class SmtpSettings(Section):
+    """[smtp] The doors through which mail comes in. A port of 0 keeps a door shut."""
+
+    listen: str = "0.0.0.0"
+    """Address to listen on."""
+
+    mx_port: int = Field(default=25, ge=0, le=65535)
+    """Mail from the world for our reply domains."""
+
+    submission_port: int = Field(default=587, ge=0, le=65535)
+    """Mail of companies and reps, with STARTTLS and a password (RFC 6409)."""
+
+    submissions_port: int = Field(default=465, ge=0, le=65535)
+    """The same with TLS from the first byte (RFC 8314)."""
+
+    certificate: Path | None = None
+    """PEM file of the certificate and its chain; without it a self-made one is used."""
+
+    private_key: Path | None = None
+    """PEM file of its private key."""
+
+    max_message: Size = Field(default=25 << 20, ge=64 << 10, le=1 << 30)
+    """Largest message that is taken, announced as SIZE (RFC 1870)."""
+
+    max_recipients: int = Field(default=1000, ge=100, le=100_000)
+    """Recipients of one message; RFC 5321 §4.5.3.1.8 asks for 100 at least."""
+
+    idle: Duration = timedelta(minutes=5)
+    """A client that says nothing for so long is sent away (RFC 5321 §4.5.3.2.7)."""
+
+    session: Duration = timedelta(minutes=30)
+    """The longest that one connection may last."""
+
+
+class RelaySettings(Section):
+    """[relay] How mail is handed to other people's servers."""
+
+    smart_host: str = ""
+    """One server that takes all mail, as "host:port"; empty to go to each recipient's MX."""
+
+    port: int = Field(default=25, ge=1, le=65535)
+    """Port of recipients' servers. Anything but 25 is for tests."""
+
+    loopback: bool = False
+    """Whether mail may go to loopback or private addresses; for tests and closed networks."""
+
+    connections_per_site: int = Field(default=4, ge=1, le=200)
+    """Connections open to one destination at the same time."""
+
+    concurrency: int = Field(default=50, ge=1, le=2000)
+    """Deliveries in progress at the same time in one process."""
+
+    tls: Literal["opportunistic", "required", "never"] = "opportunistic"
+    """Whether to use STARTTLS with servers that offer it (RFC 7435), insist on it, or not."""
+
+    first_retry: Duration = timedelta(minutes=5)
+    """Wait after the first failed attempt; it doubles with each one."""
+
+    longest_retry: Duration = timedelta(hours=4)
+    """The wait never gets longer than this."""
+
+    give_up_after: Duration = timedelta(days=5)
+    """Age at which a message that nobody took is given up (RFC 5321 §4.5.4.1)."""
+
+    @field_validator("smart_host")
+    @classmethod
+    def _has_a_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and (not host or not port.isdigit() or not 0 < int(port) < 65536):
+            raise ValueError(f'"{value}" has no port. Write for example "smtp.example.com:587"')
+        return value

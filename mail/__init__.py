@@ -1,0 +1,1 @@
+"""The vocabulary of mail: addresses, envelopes, tokens, SMTP replies, errors. Pure."""

@@ -1,0 +1,1 @@
+"""Keeps things: the engine, the scoped sessions, the tables and their migrations."""

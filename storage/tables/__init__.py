@@ -1,0 +1,51 @@
+"""All tables. Each module's docstring names the package that writes them."""
+
+from storage.tables.arrivals import Arrival, Mailbox
+from storage.tables.base import Base, CompanyScoped, Keyed
+from storage.tables.companies import Audit, Company, SignInLink, User, WebSession
+from storage.tables.contacts import Consent, Contact, Suppression
+from storage.tables.content import ContentItem
+from storage.tables.events import Cursor, Event, Hold
+from storage.tables.leads import Cluster, Lead, Referral
+from storage.tables.messages import Attempt, Delivery, Message, Template
+from storage.tables.responses import Draft, Reading
+from storage.tables.senders import Credential, Domain
+from storage.tables.sequences import Enrolment, Sequence, SequenceVersion, StepRun
+from storage.tables.work import Activity, Task
+
+__all__ = [
+    "Activity",
+    "Arrival",
+    "Attempt",
+    "Audit",
+    "Base",
+    "Cluster",
+    "Company",
+    "CompanyScoped",
+    "Consent",
+    "Contact",
+    "ContentItem",
+    "Credential",
+    "Cursor",
+    "Delivery",
+    "Domain",
+    "Draft",
+    "Enrolment",
+    "Event",
+    "Hold",
+    "Keyed",
+    "Lead",
+    "Mailbox",
+    "Message",
+    "Reading",
+    "Referral",
+    "Sequence",
+    "SequenceVersion",
+    "SignInLink",
+    "StepRun",
+    "Suppression",
+    "Task",
+    "Template",
+    "User",
+    "WebSession",
+]

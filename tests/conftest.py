@@ -1,0 +1,40 @@
+"""What all tests share: a store, secret keys, and a clock that stands where it is put."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mail.tokens import TokenKeys
+from storage.engine import database_url, make_engine
+from storage.sealing import Seal
+from storage.sessions import Sessions
+from storage.tables import Base
+
+MONDAY = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Sessions]:
+    """A fresh SQLite database with all tables."""
+    engine = make_engine(database_url("", tmp_path))
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield Sessions(engine)
+    await engine.dispose()
+
+
+@pytest.fixture
+def keys() -> TokenKeys:
+    """Token keys of this test."""
+    return TokenKeys({0: os.urandom(32)}, current=0)
+
+
+@pytest.fixture
+def seal() -> Seal:
+    """A seal of this test."""
+    return Seal(os.urandom(32))
