@@ -1,0 +1,1 @@
+"""Is everything well? Health checks, in plain words with the remedy."""

@@ -1,0 +1,243 @@
+"""The command line: what there is, and where it goes.
+
+Only this module is imported for `waypost --help`; a command's own module, with all that it needs,
+is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mail.errors import ConfigError, WaypostError
+from waypost import __version__
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+EPILOG = """\
+first steps:
+  waypost demo                                 watch the whole appliance work, on this machine alone
+  waypost init DIR --domain example.com --company "Example Ltd" --admin you@example.com
+  waypost check --config DIR/waypost.toml      what stands between you and a delivered message
+  waypost serve --config DIR/waypost.toml      run it
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    parser = make_parser()
+    chosen = parser.parse_args(arguments)
+    if not hasattr(chosen, "run"):
+        (chosen.parser if hasattr(chosen, "parser") else parser).print_help()
+        return EXIT_USAGE
+    module, _, function = chosen.run.partition(":")
+    try:
+        command = getattr(importlib.import_module(f"waypost.commands.{module}"), function)
+        return int(command(chosen) or 0)
+    except ConfigError as error:
+        print(f"waypost: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except WaypostError as error:
+        print(f"waypost: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="waypost",
+        description="A mail appliance: personal mail out, replies understood, follow-ups kept.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"waypost {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    _running(commands)
+    _settings(commands)
+    _people(commands)
+    _work(commands)
+    _reading(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # The type has no public name.
+
+
+def _add(commands: Commands, name: str, run: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("--config", metavar="FILE", help="the configuration (./waypost.toml)")
+    return parser
+
+
+def _group(commands: Commands, name: str, text: str) -> Commands:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(parser=parser)
+    return parser.add_subparsers(metavar="ACTION", title="actions")
+
+
+def _running(commands: Commands) -> None:
+    init = commands.add_parser("init", help="make a new appliance in a folder")
+    init.set_defaults(run="appliance:init", parser=init)
+    init.add_argument("folder", metavar="DIR")
+    init.add_argument("--domain", required=True, help="the domain the company sends from")
+    init.add_argument("--company", required=True, metavar="NAME")
+    init.add_argument("--admin", required=True, metavar="EMAIL", help="its first user")
+    init.add_argument("--host", metavar="NAME", help="the appliance's host name (waypost.DOMAIN)")
+    init.add_argument("--postal-address", default="", help="shown under bulk mail, as laws ask")
+
+    check = _add(commands, "check", "appliance:check", "say what stands between you and mail")
+    check.add_argument("--offline", action="store_true", help="ask no name server")
+
+    serve = _add(commands, "serve", "appliance:serve", "run the appliance")
+    serve.add_argument("--role", choices=("mail", "engine", "web"), help="only this part")
+    serve.add_argument("--name", help="name of the process (the role's)")
+    serve.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+
+    _add(commands, "upgrade", "appliance:upgrade", "bring the database to this version")
+
+    demo = commands.add_parser("demo", help="show everything at work in a world of its own")
+    demo.set_defaults(run="demo:demo", parser=demo)
+    demo.add_argument("--check", action="store_true", help="run to the end, compare, print a table")
+    demo.add_argument("--speed", type=float, metavar="N", help="days pass N times faster")
+    demo.add_argument("--contacts", type=int, default=200, metavar="N", help="people (200)")
+    demo.add_argument("--folder", metavar="DIR", help="where to put it (a temporary folder)")
+    demo.add_argument("--database", metavar="URL", help="an empty PostgreSQL database to use")
+    demo.add_argument("--postgresql", action="store_true", help="start a PostgreSQL and use it")
+    demo.add_argument("--kills", type=int, default=0, metavar="N", help="kill -9 N processes")
+    demo.add_argument("--seed", type=int, default=1, help="of the killing")
+
+
+def _settings(commands: Commands) -> None:
+    config = _group(commands, "config", "show and check the settings")
+    _add(config, "show", "settings:show", "print all settings as they are in force")
+    _add(config, "check", "settings:check", "say whether the file is right")
+    _add(config, "reference", "settings:show_reference", "print every setting with its help")
+
+
+def _people(commands: Commands) -> None:
+    company = _group(commands, "company", "companies on this appliance")
+    add = _add(company, "add", "people:add_company", "add a company")
+    add.add_argument("name")
+    add.add_argument("--postal-address", default="")
+    _add(company, "list", "people:list_companies", "list companies")
+
+    user = _group(commands, "user", "people who sign in")
+    add = _add(user, "add", "people:add_user", "add a user and print a sign-in link")
+    add.add_argument("email")
+    add.add_argument("--company", required=True)
+    add.add_argument("--name", default="")
+    add.add_argument("--role", choices=("owner", "manager", "rep"), default="rep")
+    add.add_argument("--zone", default="UTC", help="time zone, such as Europe/Vienna")
+    add.add_argument("--password", action="store_true", help="ask for a password too")
+    listing = _add(user, "list", "people:list_users", "list users")
+    listing.add_argument("--company")
+    link = _add(user, "link", "people:sign_in_link", "print a one-time sign-in link")
+    link.add_argument("email")
+
+    credential = _group(commands, "credential", "passwords for submission and the API")
+    add = _add(credential, "add", "senders:add_credential", "make one; its secret is shown once")
+    add.add_argument("--company", required=True)
+    add.add_argument("--kind", choices=("smtp", "api"), default="smtp")
+    add.add_argument("--login", help="user name for SMTP (made up if left out)")
+    add.add_argument("--address", help="the only address it may send as (a rep's own)")
+    listing = _add(credential, "list", "senders:list_credentials", "list them, without secrets")
+    listing.add_argument("--company")
+    revoke = _add(credential, "revoke", "senders:revoke_credential", "end one")
+    revoke.add_argument("login")
+
+    domain = _group(commands, "domain", "domains that companies send from")
+    add = _add(domain, "add", "senders:add_domain", "add one and print its DNS records")
+    add.add_argument("name")
+    add.add_argument("--company", required=True)
+    add.add_argument("--reply-domain", help="where replies come to (reply.NAME)")
+    listing = _add(domain, "list", "senders:list_domains", "list them")
+    listing.add_argument("--company")
+    records = _add(domain, "records", "senders:domain_records", "print the DNS records of one")
+    records.add_argument("name")
+
+    mailbox = _group(commands, "mailbox", "mailboxes that are fetched by IMAP")
+    add = _add(mailbox, "add", "senders:add_mailbox", "add one; asks for its password")
+    add.add_argument("login")
+    add.add_argument("--company", required=True)
+    add.add_argument("--host", required=True)
+    add.add_argument("--port", type=int, default=993)
+    add.add_argument("--folder", default="INBOX")
+    add.add_argument("--no-tls", action="store_true", help="plain text; for tests")
+    listing = _add(mailbox, "list", "senders:list_mailboxes", "list them and their state")
+    listing.add_argument("--company")
+
+
+def _work(commands: Commands) -> None:
+    contact = _group(commands, "contact", "people the company writes to")
+    add = _add(contact, "import", "work:import_contacts", "import a CSV file")
+    add.add_argument("file")
+    add.add_argument("--company", required=True)
+
+    content = _group(commands, "content", "what the company has to say")
+    add = _add(content, "import", "work:import_content", "import a YAML file of items")
+    add.add_argument("file")
+    add.add_argument("--company", required=True)
+    listing = _add(content, "list", "work:list_content", "list items")
+    listing.add_argument("--company", required=True)
+
+    sequence = _group(commands, "sequence", "follow-up sequences")
+    check = _add(sequence, "check", "work:check_sequence", "say whether a file is right")
+    check.add_argument("file")
+    install = _add(sequence, "install", "work:install_sequence", "put a version in force")
+    install.add_argument("file")
+    install.add_argument("--company", required=True)
+    start = _add(sequence, "start", "work:start_sequence", "enrol contacts")
+    start.add_argument("name")
+    start.add_argument("--company", required=True)
+    who = start.add_mutually_exclusive_group(required=True)
+    who.add_argument("--address", action="append", metavar="EMAIL", help="this contact")
+    who.add_argument("--all", action="store_true", help="every contact")
+    status = _add(sequence, "status", "work:sequence_status", "who is where")
+    status.add_argument("name")
+    status.add_argument("--company", required=True)
+
+    bus = _group(commands, "bus", "the event stream and its stations")
+    _add(bus, "status", "bus:status", "how far each station is")
+    hold = _group(bus, "hold", "events set aside")
+    _add(hold, "list", "bus:list_holds", "list them with their causes")
+    retry = _add(bus, "retry", "bus:retry", "try held events again")
+    retry.add_argument("hold", nargs="*", metavar="ID", help="these (all)")
+
+    queue = _group(commands, "queue", "mail waiting to leave")
+    listing = _add(queue, "list", "queue:show", "what waits, by destination")
+    listing.add_argument("--destination", metavar="DOMAIN", help="each message to this one")
+    for action, text in (
+        ("hold", "set mail aside"),
+        ("release", "let held mail go"),
+        ("flush", "try now"),
+        ("bounce", "give up"),
+    ):
+        one = _add(queue, action, "queue:act", text)
+        one.set_defaults(action=action)
+        one.add_argument("--destination", metavar="DOMAIN")
+        one.add_argument("--company")
+        one.add_argument("--yes", action="store_true", help="for all destinations, do not ask")
+
+
+def _reading(commands: Commands) -> None:
+    parse = commands.add_parser("parse", help="take a raw message apart and explain it")
+    parse.set_defaults(run="reading:parse", parser=parse)
+    what = parse.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", nargs="?", help="a raw message")
+    what.add_argument("--stream", action="store_true", help="paths in, JSON lines out")
+
+    read = commands.add_parser("read", help="read a reply: intents, facts, rules, decision")
+    read.set_defaults(run="reading:read", parser=read)
+    what = read.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", nargs="?", help="the text of a reply")
+    what.add_argument("--stream", action="store_true", help="JSON lines in, JSON lines out")
+    read.add_argument("--model", metavar="DIR", help="another language model")

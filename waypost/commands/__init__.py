@@ -1,0 +1,1 @@
+"""The commands, a module for each noun. They are imported when they are called."""
