@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Column, Insert, Join, Select, Table, TextClause, event
+from sqlalchemy import Column, Insert, Join, Select, Table, TextClause, event, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader_criteria
@@ -119,12 +119,12 @@ async def insert_new(
     filled = [_within_scope(session, row) for row in rows]
     dialect = session.get_bind().dialect.name
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    # One statement a row: a row that loses must not hide the count of the others.
     added = 0
-    for row in filled:
+    for row in filled:  # One statement a row, so that each says whether it was added.
         statement = make(kind).values(**row).on_conflict_do_nothing(index_elements=list(unless))
+        statement = statement.returning(*inspect(kind).primary_key)
         result = await session.execute(statement, execution_options={_CHECKED: True})
-        added += getattr(result, "rowcount", 0)
+        added += len(result.all())
     return added
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from mail.tokens import TokenKeys
 from storage.engine import database_url, make_engine
+from storage.migrate import upgrade
 from storage.sealing import Seal
 from storage.sessions import Sessions
 from storage.tables import Base
+from tests.peers.postgresql import fresh_database
 
 MONDAY = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
@@ -24,6 +26,16 @@ async def store(tmp_path: Path) -> AsyncIterator[Sessions]:
     engine = make_engine(database_url("", tmp_path))
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
+    yield Sessions(engine)
+    await engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Sessions]:
+    """The same on each kind of database, brought there by the migrations."""
+    url = fresh_database() if request.param == "postgresql" else ""
+    engine = make_engine(database_url(url, tmp_path))
+    await upgrade(engine)
     yield Sessions(engine)
     await engine.dispose()
 

@@ -23,8 +23,9 @@ COMPANIES = [uuid7(), uuid7()]
 
 
 @pytest.fixture
-async def stream(store: Sessions) -> Sessions:
+async def stream(any_store: Sessions) -> Sessions:
     """A store with two companies that each have published ten clicks and an opening."""
+    store = any_store
     async with store.begin(EVERY_COMPANY) as session:
         for number, key in enumerate(COMPANIES, 1):
             session.add(Company(id=key, number=number, name=str(number), created_at=NOW))

@@ -21,8 +21,9 @@ OURS, THEIRS = uuid7(), uuid7()
 
 
 @pytest.fixture
-async def two(store: Sessions) -> Sessions:
+async def two(any_store: Sessions) -> Sessions:
     """Two companies with a contact of the same address each."""
+    store = any_store
     async with store.begin(EVERY_COMPANY) as session:
         for number, key in enumerate((OURS, THEIRS), 1):
             session.add(Company(id=key, number=number, name=f"c{number}", created_at=NOW))
