@@ -1,0 +1,1 @@
+"""Understands what arrived: replies, forwards, bounces, complaints, absences, wishes to stop."""
