@@ -121,8 +121,8 @@ async def insert_new(
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     added = 0
     for row in filled:  # One statement a row, so that each says whether it was added.
-        statement = make(kind).values(**row).on_conflict_do_nothing(index_elements=list(unless))
-        statement = statement.returning(*inspect(kind).primary_key)
+        insert = make(kind).values(**row).on_conflict_do_nothing(index_elements=list(unless))
+        statement = insert.returning(*inspect(kind).primary_key)
         result = await session.execute(statement, execution_options={_CHECKED: True})
         added += len(result.all())
     return added

@@ -118,11 +118,15 @@ async def test_a_session_can_be_narrowed(two: Sessions) -> None:
 
 
 async def test_no_update_is_lost(two: Sessions) -> None:
-    """Read, think, write, fifty times at once: a driver that begins late would lose some."""
+    """Read, think, write, fifty times at once.
+
+    SQLite takes its write lock when the transaction begins; PostgreSQL locks the row that is read
+    `with_for_update`, which SQLite leaves out.
+    """
 
     async def add_one() -> None:
         async with two.begin(OURS) as session:
-            contact = (await session.scalars(select(Contact))).one()
+            contact = (await session.scalars(select(Contact).with_for_update())).one()
             count = contact.fields.get("count", 0)
             await asyncio.sleep(0)
             contact.fields = {"count": count + 1}
