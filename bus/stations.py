@@ -91,8 +91,7 @@ class Line:
 
     async def _open(self, station: Station) -> None:
         async with self._sessions.begin(EVERY_COMPANY) as session:
-            if await session.get(Cursor, station.name) is None:
-                session.add(Cursor(station=station.name))
+            await insert_new(session, Cursor, [{"station": station.name}], unless=["station"])
 
     async def advance(self, station: Station) -> int:
         """Handles the next events of one station; says how many it looked at."""

@@ -116,7 +116,7 @@ async def insert_new(
     """
     if not rows:
         return 0
-    filled = [_within_scope(session, row) for row in rows]
+    filled = [_within_scope(session, kind, row) for row in rows]
     dialect = session.get_bind().dialect.name
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     added = 0
@@ -128,8 +128,10 @@ async def insert_new(
     return added
 
 
-def _within_scope(session: AsyncSession, row: dict[str, Any]) -> dict[str, Any]:
+def _within_scope(session: AsyncSession, kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
     scope = scope_of(session)
+    if not issubclass(kind, CompanyScoped):
+        return row
     if not isinstance(scope, UUID):
         if "company_id" not in row:
             raise ScopeError("a row for every company has to name its company")
