@@ -92,7 +92,7 @@ def read_line(line: str, *, now: datetime, zone: str = "UTC") -> Entry | LinePro
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):  # Not in the zone database, or not the form of a name.
+    except (OSError, ValueError, LookupError):  # Unknown, or not the form of a name.
         return ZoneInfo("UTC")
 
 
