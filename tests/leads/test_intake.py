@@ -109,12 +109,19 @@ async def test_a_file_that_is_not_one_is_told_why(
 async def test_many_rows_go_in_by_batches(store: Sessions, company: UUID) -> None:
     text = "email\n" + "".join(f"p{i % 600}@x.test\n" for i in range(650))
     report = await import_csv(store, company, text.encode("utf-16"), MONDAY)
-    assert (report.rows, report.added, report.merged, report.encoding) == (
-        1300,
-        1200,
-        100,
-        "utf-16",
-    )
+    assert report.encoding == "utf-16"
+    assert (report.rows, report.added, report.merged) == (650, 600, 50)
+
+
+def test_a_quotation_mark_left_open_is_told_with_all_it_hides() -> None:
+    report = Report()
+    text = b'email,name
+a@x.test,"A
+b@x.test,B
+c@x.test,C
+'
+    assert list(_rows(io.BytesIO(text), report)) == []
+    assert "line 2: All from here to line 4 can't be read" in str(report.problems[0])
 
 
 def test_encodings_and_delimiters_are_guessed() -> None:
