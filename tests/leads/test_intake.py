@@ -115,11 +115,7 @@ async def test_many_rows_go_in_by_batches(store: Sessions, company: UUID) -> Non
 
 def test_a_quotation_mark_left_open_is_told_with_all_it_hides() -> None:
     report = Report()
-    text = b'email,name
-a@x.test,"A
-b@x.test,B
-c@x.test,C
-'
+    text = b'email,name\na@x.test,"A\nb@x.test,B\nc@x.test,C\n'
     assert list(_rows(io.BytesIO(text), report)) == []
     assert "line 2: All from here to line 4 can't be read" in str(report.problems[0])
 
