@@ -1,0 +1,130 @@
+"""The people we write to, and the addresses that a company never writes to again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mail.address import parse_address
+from mail.errors import PermanentError
+from storage.sessions import company_of, insert_new
+from storage.tables import Consent, Contact, Suppression
+
+MAX_NAME = 200
+"""Characters of a name or an organisation that are kept."""
+
+
+def canonical_address(address: str) -> str:
+    """The form in which an address is kept and looked up. Raises `PermanentError` if it is none."""
+    parsed = parse_address(address)
+    if parsed is None:
+        raise PermanentError(
+            f'"{address[:100]}" is not a mail address. Write it as name@example.com.'
+        )
+    return parsed.canonical
+
+
+async def ensure_contact(
+    session: AsyncSession,
+    address: str,
+    *,
+    name: str = "",
+    organisation: str = "",
+    fields: dict[str, Any] | None = None,
+    zone: str | None = None,
+    owner: UUID | None = None,
+    origin: dict[str, Any],
+    now: datetime,
+) -> Contact:
+    """The contact with this address, made if there is none; only its empty fields are filled.
+
+    Raises `PermanentError` for something that is not an address.
+    """
+    canonical = canonical_address(address)
+    contact = await find_contact(session, canonical)
+    if contact is None:
+        row = {
+            "address": canonical,
+            "name": _one_line(name),
+            "organisation": _one_line(organisation),
+            "fields": dict(fields or {}),
+            "zone": zone,
+            "owner_id": owner,
+            "origin": origin,
+            "created_at": now,
+        }
+        await insert_new(session, Contact, [row], unless=["company_id", "address"])
+        contact = await find_contact(session, canonical)
+        assert contact is not None
+    contact.name = contact.name or _one_line(name)
+    contact.organisation = contact.organisation or _one_line(organisation)
+    contact.zone = contact.zone or zone
+    contact.owner_id = contact.owner_id or owner
+    if fields and (new := {k: v for k, v in fields.items() if not contact.fields.get(k)}):
+        contact.fields = {**contact.fields, **new}
+    await session.flush()
+    return contact
+
+
+async def find_contact(session: AsyncSession, address: str) -> Contact | None:
+    """The contact with this canonical address."""
+    found = await session.scalars(
+        select(Contact).where(Contact.company_id == company_of(session), Contact.address == address)
+    )
+    return found.one_or_none()
+
+
+async def suppress(
+    session: AsyncSession,
+    address: str,
+    reason: str,
+    *,
+    now: datetime,
+    detail: dict[str, Any] | None = None,
+) -> bool:
+    """The session's company never writes to this address again; False if that was so before.
+
+    `reason` is unsubscribed, bounced, complained or asked (a person of the company did it).
+    """
+    row = {
+        "address": canonical_address(address),
+        "reason": reason,
+        "detail": dict(detail or {}),
+        "created_at": now,
+    }
+    added = await insert_new(session, Suppression, [row], unless=["company_id", "address"])
+    return added == 1
+
+
+async def is_suppressed(session: AsyncSession, address: str) -> bool:
+    """Whether the session's company may never write to this address."""
+    found = select(Suppression.id).where(
+        Suppression.company_id == company_of(session),
+        Suppression.address == canonical_address(address),
+    )
+    return await session.scalar(found) is not None
+
+
+async def may_be_mailed(session: AsyncSession, contact: Contact) -> str:
+    """Empty if this person may be written to, otherwise the reason why not."""
+    suppression = await session.scalar(
+        select(Suppression.reason).where(
+            Suppression.company_id == contact.company_id, Suppression.address == contact.address
+        )
+    )
+    if suppression is not None:
+        return f"suppressed: {suppression}"
+    consent = await session.scalar(
+        select(Consent.state).where(
+            Consent.company_id == contact.company_id, Consent.contact_id == contact.id
+        )
+    )
+    return "" if consent in {None, "given"} else f"consent {consent}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:MAX_NAME]
