@@ -56,6 +56,10 @@ def people(text: str) -> tuple[Mailbox, ...]:
     """The mailboxes of a copied header; a bare name gives a mailbox without an address."""
     text = text.replace("[mailto:", "<").replace("]", ">" if "[mailto:" in text else "]")
     text = text.replace("<mailto:", "<").replace("mailto:", "").strip("* \t")
+    if ";" in text:  # Outlook separates by semicolon and writes "Doe, Ann".
+        pieces = [piece for piece in text.split(";")[:500] if piece.strip()]
+        if len(pieces) > 1:
+            return tuple(box for piece in pieces for box in people(piece))
     separated = text.replace(";", ",")
     found = addresses(separated)
     found = tuple(
