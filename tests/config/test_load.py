@@ -100,4 +100,4 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed_later(tmp_path: Path) -> None:
     settings = load(write(tmp_path, ""), {})
     with pytest.raises(ValueError, match="frozen"):
-        settings.relay.port = 26  # type: ignore[misc]
+        settings.relay.port = 26

@@ -21,7 +21,7 @@ def refused(source: str) -> str:
 
 
 def test_items_are_read() -> None:
-    (item,) = read_items(ITEM + "  asks: ["How much?"]\n  descriptors: {need: price}\n", "x")
+    (item,) = read_items(ITEM + "  asks: ['How much?']\n  descriptors: {need: price}\n", "x")
     assert item["asks"] == ["How much?"]
     assert item["descriptors"] == {"need": "price"}
 

@@ -23,44 +23,12 @@ POSTAL_ADDRESS = "Northwind Heat, Mill Road 4, 10115 Berlin, Germany"
 DOMAINS = tuple(
     f"{tree}.example" for tree in ("alder", "birch", "cedar", "elm", "hazel", "larch", "maple")
 )
-FIRST = [
-    "Ada",
-    "Ben",
-    "Cleo",
-    "Dan",
-    "Eva",
-    "Finn",
-    "Greta",
-    "Hugo",
-    "Ida",
-    "Jan",
-    "Kim",
-    "Lea",
-    "Max",
-    "Nora",
-    "Olga",
-    "Paul",
-    "Rosa",
-    "Sam",
-    "Tom",
-    "Uma",
-]
-LAST = [
-    "Adler",
-    "Brandt",
-    "Carver",
-    "Dorn",
-    "Ekman",
-    "Fuchs",
-    "Glaser",
-    "Huber",
-    "Ibsen",
-    "Jung",
-    "Keller",
-    "Lind",
-    "Maurer",
-    "Nagel",
-]
+FIRST = """
+    Ada Ben Cleo Dan Eva Finn Greta Hugo Ida Jan Kim Lea Max Nora Olga Paul Rosa Sam Tom Uma
+""".split()
+LAST = """
+    Adler Brandt Carver Dorn Ekman Fuchs Glaser Huber Ibsen Jung Keller Lind Maurer Nagel
+""".split()
 TOWNS = ("Graz", "Linz", "Bergen", "Ulm", "Lyon", "Turin", "Bath", "Ghent")
 TRADES = ("Joinery", "Bakery", "Print Shop", "Garage", "Dental Practice", "Brewery", "Studio")
 

@@ -42,12 +42,12 @@ class Letter:
     @property
     def text(self) -> str:
         part = self.parsed.get_body(("plain",))
-        return part.get_content() if part is not None else ""
+        return str(part.get_content()) if part is not None else ""
 
     @property
     def html(self) -> str:
         part = self.parsed.get_body(("html",))
-        return part.get_content() if part is not None else ""
+        return str(part.get_content()) if part is not None else ""
 
     def links(self) -> list[str]:
         """Every link of the HTML part, in order."""
