@@ -1,0 +1,174 @@
+"""From a generic message to one person's: the same order always gives the same bytes.
+
+Nothing rendered is kept. A crash or a retry composes again, and because dates, boundaries, tokens
+and Message-ID follow from the order, the copy is byte for byte the first one.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Any
+from uuid import UUID
+
+from mail.tokens import Token, TokenKeys, TokenKind
+from mta.links import SLOT_NAME
+from mta.mime import (
+    Skeleton,
+    alternative,
+    ids_field,
+    leaf,
+    mailbox_field,
+    text_field,
+)
+from mta.template import PIXEL_NAME, CompiledTemplate
+
+GENERATED_KINDS = frozenset({"approval", "system"})
+
+PASSED_ON = frozenset(
+    (
+        "importance",
+        "priority",
+        "x-priority",
+        "sensitivity",
+        "organization",
+        "keywords",
+        "comments",
+        "auto-submitted",
+        "list-id",
+        "feedback-id",
+        "content-language",
+    )
+)
+"""Header fields of submitted mail that go out as they came; all others are ours to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """What makes a message personal."""
+
+    id: UUID
+    company: int
+    kind: str
+    sender: str
+    sender_name: str
+    recipient: str
+    recipient_name: str
+    values: Mapping[str, Any]
+    rfc_message_id: str
+    references: str
+    reply_domain: str
+    postal_address: str
+    created_at: datetime
+    reply_token: Token | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenericMessage:
+    """A compiled template and, for submitted mail, the rest of its MIME structure."""
+
+    key: str
+    template: CompiledTemplate
+    skeleton: Skeleton | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalMessage:
+    """What goes over the wire, unsigned, and the return path that a bounce comes back to."""
+
+    return_path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Composer:
+    """Makes personal messages with this host's keys and links."""
+
+    keys: TokenKeys
+    public_url: str
+
+    def compose(self, generic: GenericMessage, letter: Letter) -> PersonalMessage:
+        """The bytes for one person. Raises `PermanentError` if a value does not fit."""
+        values = self.values(generic.template, letter)
+        text = generic.template.text.fill(values)
+        html = generic.template.html.fill(values)
+        head = b"".join(self._head(generic, letter, values))
+        if generic.skeleton is not None:
+            return PersonalMessage(
+                self.return_path(letter), head + generic.skeleton.fill(text, html)
+            )
+        parts = []
+        if generic.template.has_text:
+            parts.append(leaf("text/plain; charset=utf-8", text))
+        if generic.template.has_html:
+            parts.append(leaf("text/html; charset=utf-8", html))
+        body = parts[0] if len(parts) == 1 else alternative(f"=_{generic.key}", parts)
+        return PersonalMessage(self.return_path(letter), head + body)
+
+    def return_path(self, letter: Letter) -> str:
+        """Where bounces of this very message come to (VERP with a signed token)."""
+        return self._address(letter, TokenKind.BOUNCE)
+
+    def values(self, template: CompiledTemplate, letter: Letter) -> dict[str, Any]:
+        """Merge fields, with this person's links where the template is bulk mail."""
+        if not template.kind.bulk:
+            return dict(letter.values)
+        share = self._link("f", letter, TokenKind.SHARE)
+        return {
+            "unsubscribe_url": self._link("u", letter, TokenKind.UNSUBSCRIBE),
+            "forward_url": share,
+            "join_url": self._link("j", letter, TokenKind.SHARE),
+            "forward_address": self._address(letter, TokenKind.FORWARD),
+            "postal_address": letter.postal_address,
+            **letter.values,
+            PIXEL_NAME: self._link("o", letter, TokenKind.OPEN),
+            SLOT_NAME: [
+                self._tracked(letter, slot, target) for slot, target in enumerate(template.links)
+            ],
+        }
+
+    def _tracked(self, letter: Letter, slot: int, target: str) -> str:
+        low, own = target.lower(), self.public_url.rstrip("/").lower()
+        if low == own or low.startswith((f"{own}/", f"{own}?")):
+            return target  # Our own pages know their visitors by their own tokens.
+        return self._link("c", letter, TokenKind.CLICK, slot)
+
+    def _link(self, page: str, letter: Letter, kind: TokenKind, slot: int = 0) -> str:
+        token = Token(kind, letter.company, letter.id, slot)
+        return f"{self.public_url.rstrip('/')}/{page}/{self.keys.in_link(token)}"
+
+    def _address(self, letter: Letter, kind: TokenKind) -> str:
+        token = Token(kind, letter.company, letter.id)
+        return f"{self.keys.local_part(token)}@{letter.reply_domain}"
+
+    def _head(
+        self, generic: GenericMessage, letter: Letter, values: Mapping[str, Any]
+    ) -> Iterable[bytes]:
+        reply = letter.reply_token or Token(TokenKind.REPLY, letter.company, letter.id)
+        yield mailbox_field("From", letter.sender_name, letter.sender)
+        yield mailbox_field("To", letter.recipient_name, letter.recipient)
+        yield mailbox_field(
+            "Reply-To", letter.sender_name, f"{self.keys.local_part(reply)}@{letter.reply_domain}"
+        )
+        yield text_field("Subject", generic.template.subject_for(values))
+        yield text_field("Date", format_datetime(letter.created_at))
+        yield ids_field("Message-ID", [letter.rfc_message_id])
+        if ids := letter.references.split():
+            yield ids_field("In-Reply-To", ids[-1:])
+            yield ids_field("References", ids)
+        if generic.template.kind.bulk:
+            https = self._link("u", letter, TokenKind.UNSUBSCRIBE)
+            mailto = f"mailto:{self._address(letter, TokenKind.UNSUBSCRIBE)}?subject=unsubscribe"
+            yield ids_field("List-Unsubscribe", [f"<{https}>,", f"<{mailto}>"])
+            yield text_field("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
+        if letter.kind in GENERATED_KINDS:
+            yield text_field("Auto-Submitted", "auto-generated")
+        if generic.skeleton is not None:
+            for name, value in generic.skeleton.fields:
+                if name.lower() in PASSED_ON:
+                    yield text_field(name, value)
+        yield b"MIME-Version: 1.0\r\n"
