@@ -218,6 +218,14 @@ def reps(logins: dict[str, Login]) -> list[Person]:
     ]
 
 
+def customers() -> list[Person]:
+    """Those who get a message by the API (two) and by SMTP submission (one)."""
+    return [
+        Person(f"customer.{number}@maple.example", f"Pat Customer{number}", "customer")
+        for number in (1, 2, 3)
+    ]
+
+
 EDITED = "Thank you for your question. I will call you tomorrow and tell you all about it."
 REJECTED = "no, I shall phone instead"
 

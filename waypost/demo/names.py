@@ -38,9 +38,9 @@ class NameServer(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    def add(self, name: str, kind: str, values: Sequence[str]) -> None:
-        """Adds records while the server runs."""
-        self._zone[_key(name)] = {**self._zone.get(_key(name), {}), kind: values}
+    def replace(self, zone: Zone) -> None:
+        """Answers for another zone from now on."""
+        self._zone = {_key(name): records for name, records in zone.items()}
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Answers one question; what is not a question is left unanswered."""

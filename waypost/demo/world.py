@@ -17,6 +17,7 @@ import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from waypost.demo.letters import Letter, read_letter
+from waypost.demo.names import Zone
 from waypost.demo.post import Login, Ports, deliver, submit
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ class World:
     refused: list[tuple[str, int, str]] = field(default_factory=list)
     waited: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     failures: list[str] = field(default_factory=list)
+    zone: Zone = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.AbstractServer | None = None
 
@@ -78,6 +80,11 @@ class World:
     def busy(self) -> int:
         """How many people are doing something."""
         return len(self._tasks)
+
+    def dns_text(self, name: bytes, timeout: float = 5) -> bytes | None:
+        """What an independent verifier of signatures finds in the world's DNS."""
+        records = self.zone.get(name.decode("ascii").rstrip(".").lower(), {})
+        return "".join(records.get("TXT", ())).encode() or None
 
     async def pause(self, least: float = 0.2, most: float = 1.0) -> None:
         """The time that somebody takes."""
