@@ -134,10 +134,9 @@ def _evidence(message: ParsedMessage, status_part: bool) -> tuple[float, tuple[s
     if _CODE.search(folded) and _STATUS.search(folded):
         score += 0.15
         reasons.append("it quotes an SMTP reply")
-    if not daemon and not message.null_sender and not status_part:
-        # A person who writes about a bounce is a person.
-        if not message.raw_header("x-failed-recipients"):
-            score = min(score, 0.55)
+    machine = daemon or message.null_sender or status_part
+    if not machine and not message.raw_header("x-failed-recipients"):
+        score = min(score, 0.55)  # A person who writes about a bounce is a person.
     return min(score, 0.98), tuple(reasons)
 
 
@@ -265,7 +264,7 @@ def classify(status: str, code: int | None, text: str) -> Reason:
                 continue
             if name == "infrastructure":
                 continue
-        if any(phrase in refused for phrase in phrases):
+        if any(_says(refused, phrase) for phrase in phrases):
             return Reason(name)
     if detail and detail != "0.0":
         subject = detail.partition(".")[0]
@@ -285,6 +284,15 @@ def classify(status: str, code: int | None, text: str) -> Reason:
 
 _SUBJECT = {"1": "bad_mailbox", "2": "inactive", "3": "infrastructure", "4": "infrastructure",
             "6": "content", "7": "policy"}  # fmt: skip
+
+
+def _says(text: str, phrase: str) -> bool:
+    """Whether the phrase stands there; a short one only as a word of its own."""
+    at = text.find(phrase)
+    if at < 0 or len(phrase) > 6:
+        return at >= 0
+    end = at + len(phrase)
+    return not text[max(0, at - 1) : at].isalpha() and not text[end : end + 1].isalpha()
 
 
 def _without_addresses(text: str) -> str:

@@ -74,19 +74,10 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "not authorized", "not allowed to send", "is blocked", "has been blocked", "banned",
             "restricted", "mimecast", "administrative prohibition", "proofpoint", "senderbase",
             "relay denied", "not permitted to relay", "only accepts mail from", "sender verify",
-            "does not meet our", "ip address has been", "sender denied", "helo", "ehlo", "s3140",
+            "does not meet our", "ip address has been", "sender denied", "helo",
+            "ehlo", "s3140",
             "rejected for policy", "policy reasons", "policy violation", "blocked using",
             "security policies", "your ip", "unsolicited mail originating", "listed at", "listed by",
-        ),
-    ),
-    (
-        "content",
-        (
-            "spam", "virus", "content rejected", "message content", "malware", "junk", "phishing",
-            "suspicious", "attachment", "banned content", "message rejected due to content", "urls",
-            "looks like", "unsolicited", "message refused by", "infected", "high-probability",
-            "message contains", "header", "invalid content", "bare lf", "non-ascii", "8bit",
-            "not rfc 5322 compliant", "rfc 5322", "rfc 2822",
         ),
     ),
     (
@@ -102,7 +93,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "no such address", "unknown or illegal alias", "addressee unknown", "not our customer",
             "is not a known user", "user doesn't have a", "no user here", "couldn't be found",
             "wasn't found at", "was not found", "could not be found", "address not found",
-            "not found in", "user is unknown", "unknown mailbox", "no valid recipients",
+            "not found in", "user is unknown", "unknown mailbox",
+            "no valid recipients",
             "recipient does not exist", "this user doesn't", "no account", "invalid address",
             "invalid user", "unknown account", "not known at this site", "delivery to the following "
             "recipients failed", "not found by smtp", "undeliverable address", "no such person",
@@ -113,6 +105,16 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "unbekannt", "n'existe pas", "nicht gefunden", "non esiste", "existiert nicht",
             "inconnu", "não existe", "bestaat niet", "nie istnieje", "sconosciuto", "onbekend",
             "desconocido", "wurde nicht gefunden", "introuvable", "неизвест", "не найден",
+        ),
+    ),
+    (
+        "content",
+        (
+            "spam", "virus", "content rejected", "message content", "malware", "junk", "phishing",
+            "suspicious", "attachment", "banned content", "message rejected due to content", "urls",
+            "looks like", "unsolicited", "message refused by", "infected", "high-probability",
+            "message contains", "header", "invalid content", "bare lf", "non-ascii", "8bit",
+            "not rfc 5322 compliant", "rfc 5322", "rfc 2822",
         ),
     ),
     (
@@ -170,16 +172,19 @@ DAEMONS = (
 
 NOTES = (
     "could not be delivered", "couldn't be delivered", "unable to deliver", "not be delivered",
-    "delivery to the following", "undeliverable", "failed permanently", "permanent error",
+    "delivery to the following", "undeliverable", "failed permanently",
+    "permanent error",
     "wasn't able to deliver", "was not able to deliver", "did not reach", "delivery has failed",
-    "i'm sorry to have to inform you", "permanent fatal errors", "delivery failed", "wasn't delivered",
+    "i'm sorry to have to inform you", "permanent fatal errors", "delivery failed",
+    "wasn't delivered",
     "returned to the sender", "address couldn't be found", "this is a permanent error",
     "following address failed", "following addresses had", "could not deliver", "delivery failure",
     "this is the mail system at host", "message was not delivered", "unable to be delivered",
     "konnte nicht zugestellt", "nicht zugestellt werden", "n'a pas pu être", "no se pudo entregar",
     "no se ha podido", "impossibile recapitare", "non è stato possibile", "não pôde ser entregue",
     "kon niet worden", "user unknown", "no such user", "mailbox full", "over quota", "was rejected",
-    "could not be reached", "is being returned", "has been rejected", "not been delivered",
+    "could not be reached", "is being returned", "has been rejected",
+    "not been delivered",
     "delivery temporarily suspended", "не удалось доставить", "не может быть доставлено",
     "送信できません", "配信できません", "unknown user", "message delivery failed", "couldn't deliver",
 )  # fmt: skip

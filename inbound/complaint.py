@@ -1,4 +1,4 @@
-"""Spam reports: somebody pressed the button (ARF, RFC 5965, and the forms that are not ARF). Pure."""
+"""Spam reports: somebody pressed the button. ARF (RFC 5965) and the forms that are not. Pure."""
 
 from __future__ import annotations
 
