@@ -37,11 +37,16 @@ STRIDE = 500
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """A named reader. `handle` gets a writing session narrowed to the event's company."""
+    """A named reader. `handle` gets a writing session narrowed to the event's company.
+
+    `prepare`, if given, is called before with no transaction open: for what takes long or talks to
+    other machines. It writes nothing, and may be called although another process has the effect.
+    """
 
     name: str
     kinds: frozenset[Kind]
     handle: Handler
+    prepare: Callable[[Event], Awaitable[None]] | None = None
 
 
 class LostError(Exception):
@@ -126,6 +131,7 @@ class Line:
     ) -> bool:
         for wait in (*PATIENCE, None):
             try:
+                await self._prepare(station, event_place[1])
                 async with self._sessions.begin(EVERY_COMPANY) as session:
                     await _move(session, station.name, place, event_place)
                     await _call(session, station, event_place[1])
@@ -143,6 +149,13 @@ class Line:
                 await self._hold(station, place, event_place, error)
                 return True
         return True
+
+    async def _prepare(self, station: Station, seq: int) -> None:
+        if station.prepare is None:
+            return
+        async with self._sessions.read(EVERY_COMPANY) as session:
+            event = (await session.scalars(select(Event).where(Event.seq == seq))).one()
+        await station.prepare(event)
 
     async def _hold(
         self,
@@ -174,6 +187,7 @@ class Line:
         if station is None:
             raise ValueError(f"no station is called {hold.station}")
         try:
+            await self._prepare(station, hold.event_seq)
             async with self._sessions.begin(EVERY_COMPANY) as session:
                 taken = await session.execute(
                     update(Hold)

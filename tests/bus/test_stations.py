@@ -108,6 +108,26 @@ async def test_a_temporary_error_is_tried_again(
     assert len(await effects(stream)) == 20
 
 
+async def test_what_takes_long_is_done_before_the_transaction(stream: Sessions) -> None:
+    prepared: list[UUID] = []
+
+    async def prepare(event: Event) -> None:
+        async with stream.begin(EVERY_COMPANY) as session:  # Would wait for itself within one.
+            await session.get(Company, event.company_id)
+        prepared.append(event.id)
+        if len(prepared) == 1:
+            raise TemporaryError("not yet")
+
+    async def expect(session: AsyncSession, event: Event) -> None:
+        assert prepared[-1] == event.id
+        await count(session, event)
+
+    station = Station("counter", frozenset({Kind.CLICKED}), expect, prepare)
+    assert await Line(stream, [station], tick=0.01).drain() == 20
+    assert len(await effects(stream)) == 20
+    assert len(prepared) == 21
+
+
 async def test_a_handler_sees_only_the_company_of_the_event(stream: Sessions) -> None:
     seen: set[tuple[UUID, UUID]] = set()
 
