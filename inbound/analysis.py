@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from inbound import bounce, complaint, contact_card, forward, kind, parse, quoting, signature
@@ -37,7 +37,7 @@ class Analysis:
     complaint: Complaint | None = None
     auto_reply: AutoReply | None = None
     unsubscribe: bool = False
-    contact: ContactCard = ContactCard()
+    contact: ContactCard = field(default_factory=ContactCard)
     language: str = ""
     original_message_id: str = ""
     """Message-ID of our message that a bounce or a complaint is about."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from inbound.headers import Mailbox, addresses
 from inbound.languages import fold, tables
@@ -114,6 +115,7 @@ def separator(line: Line) -> str:
     return ""
 
 
+@lru_cache(maxsize=4096)
 def label(text: str) -> tuple[tuple[str, ...], str]:
     """The fields a line's label may name and the value behind it; no fields if it has no label."""
     text = text[:MAX_LINE].strip().lstrip("*>_ \t|•").replace("：", ":", 1)

@@ -13,7 +13,7 @@ from dataclasses import field as attribute
 from inbound import boundary
 from inbound.headers import Mailbox
 from inbound.languages import fold
-from inbound.lines import Line, html_lines, plain_lines
+from inbound.lines import MAX_RULE_LINES, Line, html_lines, plain_lines
 from inbound.parse import MAX_TEXT, ParsedMessage
 from inbound.quoting import split_message
 
@@ -138,7 +138,7 @@ def _in_lines(
     marked: bool,
     own: Callable[[str], bool] | None,
 ) -> Forward | None:
-    for index, line in enumerate(lines):
+    for index, line in enumerate(lines[:MAX_RULE_LINES]):
         if line.blank:
             continue
         kind = boundary.separator(line)
@@ -290,7 +290,7 @@ _FILLERS = frozenset(
 def _hops(body: Sequence[Line]) -> tuple[Mailbox, ...]:
     hops: list[Mailbox] = []
     index = 0
-    while index < len(body) and len(hops) < MAX_HOPS:
+    while index < min(len(body), MAX_RULE_LINES) and len(hops) < MAX_HOPS:
         block = None if body[index].blank else boundary.header_block(body, index, least=3)
         if block is None:
             index += 1

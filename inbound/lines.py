@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 MAX_LINES = 20_000
 MAX_LINE = 2048
 """Characters of a line the rules look at; longer lines are kept whole in the text."""
+MAX_RULE_LINES = 2500
+"""Lines in which the rules look for older messages; nobody writes more above a quotation."""
 MAX_NODES = 200_000
 MAX_NESTING = 400
 
@@ -171,7 +174,10 @@ def html_lines(html: str) -> list[Line]:
     """The lines a reader of the HTML sees, with quotation and marks taken from its structure."""
     if not html.strip():
         return []
-    root = LexborHTMLParser(html[: 1024 * 1024]).body
+    html = html[: 1024 * 1024]
+    if _too_deep(html):
+        return _crude(html)
+    root = LexborHTMLParser(html).body
     if root is None:
         return []
     page = _Page()
@@ -228,6 +234,33 @@ def html_lines(html: str) -> list[Line]:
             stack.append((child, "", depth_inside, mark_inside, pre_inside))
     page.end(0, "")
     return page.lines
+
+
+_TAG = re.compile(
+    r"<(/?)(div|blockquote|span|font|table|b|i|u|em|strong|ul|ol|a|center|section|article|pre|code|"
+    r"small|big|s|tt|form|button|nobr|strike)\b",
+    re.I,
+)
+_ANY_TAG = re.compile(r"<[^<>]{0,4000}>")
+_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/blockquote)\b[^<>]{0,1000}>", re.I)
+
+
+def _too_deep(html: str) -> bool:
+    """Whether elements nest so deep that a parser would take quadratic time; no mail does."""
+    depth = 0
+    for match in _TAG.finditer(html):
+        depth += -1 if match[1] else 1
+        if depth > MAX_NESTING:
+            return True
+        depth = max(depth, 0)
+    return False
+
+
+def _crude(html: str) -> list[Line]:
+    """The words of HTML that is not worth a tree."""
+    text = unescape(_ANY_TAG.sub(" ", _BREAK.sub("\n", html)))
+    lines = text.split("\n", MAX_LINES)[:MAX_LINES]
+    return [Line(" ".join(line.split())) for line in lines]
 
 
 def _text(page: _Page, content: str, depth: int, mark: str, pre: bool) -> None:

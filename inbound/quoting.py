@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from inbound import boundary
 from inbound.boundary import HeaderBlock
 from inbound.languages import fold
-from inbound.lines import Line, html_lines, plain_lines
+from inbound.lines import MAX_RULE_LINES, Line, html_lines, plain_lines
 from inbound.parse import MAX_TEXT
 
 
@@ -132,11 +132,13 @@ def _roles(
         certainty = max(certainty, 0.9)
         reasons.append("lines are marked as quoted")
     index = 0
-    while index < len(lines):
+    looked = 0
+    while index < len(lines) and looked < MAX_RULE_LINES:
         line = lines[index]
         if roles[index] == "quote" or (line.blank and line.mark != "cut"):
             index += 1
             continue
+        looked += 1
         found = _boundary_at(lines, roles, index)
         if found is None:
             index += 1
