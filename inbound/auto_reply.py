@@ -224,9 +224,9 @@ def _cue(before: str, calendar: Calendar) -> str:
             between = before[end:].strip(" ,.(:")
             short = len(phrase) <= 4
             allowed = 4 if short and kind == "back" else 28
-            if between in _ARTICLES or (len(between) <= allowed and "." not in between):
-                if (end, len(phrase)) > (best[1], best[2]):
-                    best = (kind, end, len(phrase))
+            near = between in _ARTICLES or (len(between) <= allowed and "." not in between)
+            if near and (end, len(phrase)) > (best[1], best[2]):
+                best = (kind, end, len(phrase))
     if best[0] == "back" and best[2] <= 4:
         # "Am 5." and "from the 5th" open an absence as often as they end it.
         longer = any(
@@ -248,7 +248,8 @@ def _joins(between: str, calendar: Calendar) -> bool:
     joiners = {"to", "-", "–", "—", "until", "bis", "bis zum", "au", "al", "a", "t/m", "tot", "and",
                "tot en met", "through", "bis einschließlich", "hasta el", "fino al", "até", "till",
                "to the", "hasta", "jusqu'au", "ao", "do", "til", "und", "y el", "et le", "e il",
-               "en", "thru", "up to", "bis inkl.", "à", "até ao", "até o dia", "e", "по"}  # fmt: skip
+               "en", "thru", "up to", "bis inkl.", "à", "até ao", "até o dia", "e",
+               "по"}  # fmt: skip
     return words in joiners
 
 

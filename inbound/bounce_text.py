@@ -77,7 +77,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "does not meet our", "ip address has been", "sender denied", "helo",
             "ehlo", "s3140",
             "rejected for policy", "policy reasons", "policy violation", "blocked using",
-            "security policies", "your ip", "unsolicited mail originating", "listed at", "listed by",
+            "security policies", "your ip", "unsolicited mail originating", "listed at",
+            "listed by",
         ),
     ),
     (
@@ -96,7 +97,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "not found in", "user is unknown", "unknown mailbox",
             "no valid recipients",
             "recipient does not exist", "this user doesn't", "no account", "invalid address",
-            "invalid user", "unknown account", "not known at this site", "delivery to the following "
+            "invalid user", "unknown account", "not known at this site",
+            "delivery to the following "
             "recipients failed", "not found by smtp", "undeliverable address", "no such person",
             "is not a valid", "no longer valid", "no longer exists", "user has moved", "gone away",
             "mailbox does not", "recipient no longer", "address no longer", "no longer in use",
@@ -186,7 +188,8 @@ NOTES = (
     "could not be reached", "is being returned", "has been rejected",
     "not been delivered",
     "delivery temporarily suspended", "не удалось доставить", "не может быть доставлено",
-    "送信できません", "配信できません", "unknown user", "message delivery failed", "couldn't deliver",
+    "送信できません", "配信できません", "unknown user", "message delivery failed",
+    "couldn't deliver",
 )  # fmt: skip
 
 COPIES = (

@@ -206,13 +206,13 @@ def dated(text: str) -> bool:
 def attribution(lines: Sequence[Line], start: int) -> Attribution | None:
     """The attribution that begins at `start`, over at most five lines, if there is one."""
     first = lines[start].text[:ATTRIBUTION_CHARACTERS].strip()
-    if len(first) < 4:
-        return None
     if lines[start].mark == "attribution":
         end = start
         while end < len(lines) and lines[end].mark == "attribution" and end < start + 8:
             end += 1
         return Attribution(start, end, _joined(lines, start, end), strong=True)
+    if len(first) < 4:
+        return None
     depth = lines[start].depth
     joined = ""
     plausible = _opens(first)

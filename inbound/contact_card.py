@@ -15,14 +15,19 @@ MAX_LINES = 40
 _EMAIL = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,6}")
 _URL = re.compile(r"(?:https?://|www\.)[^\s<>\"'|,;]{3,300}", re.I)
 _BARE = re.compile(
-    r"(?<![@\w.-])(?:[a-z0-9-]{2,63}\.){1,3}(?:com|net|org|io|de|fr|co|eu|it|es|nl|ch|at|be|pl|se|dk|no|fi|pt|uk|us|ca|au|br|ai|dev|app|biz|info|cz|ie|tech)(?:/[^\s|,;]{0,200})?(?![\w@-])",
+    r"(?<![@\w.-])(?:[a-z0-9-]{2,63}\.){1,3}(?:com|net|org|io|de|fr|co|eu|it|es|nl|ch|at|be|pl|se|"
+    r"dk|no|fi|pt|uk|us|ca|au|br|ai|dev|app|biz|info|cz|ie|tech)(?:/[^\s|,;]{0,200})?(?![\w@-])",
     re.I,
 )
 _PHONE = re.compile(
     r"(?<![\w@/.])(?:\+|\(|0|1|[2-9])[\d\s().\-/\u2010-\u2013]{5,22}\d(?:\s?(?:x|ext\.?)\s?\d{1,6})?"
 )
 _LEGAL = re.compile(
-    r"(?:^|[\s,])(?:gmbh|ag|inc|llc|ltd|limited|corp|corporation|co|sarl|s\.?a\.?s?|s\.?r\.?l|s\.?p\.?a|b\.?v|n\.?v|kg|ug|se|plc|pty|oy|ab|a/s|aps|asa|as|sp\. z o\.o|s\.l|sl|lda|ltda|kft|s\.r\.o|a\.s|ооо|зао|company|group|holding|gruppe|groupe|gruppo|bank|university|universität|université|institute|consulting|partners|solutions|technologies|systems|software|labs|studio|studios|agency|services|industries|international|e\.v|ohg)\b\.?(?:\s|,|$)",
+    r"(?:^|[\s,])(?:gmbh|ag|inc|llc|ltd|limited|corp|corporation|co|sarl|s\.?a\.?s?|s\.?r\.?l|"
+    r"s\.?p\.?a|b\.?v|n\.?v|kg|ug|se|plc|pty|oy|ab|a/s|aps|asa|as|sp\. z o\.o|s\.l|sl|lda|ltda|kft|"
+    r"s\.r\.o|a\.s|ооо|зао|company|group|holding|gruppe|groupe|gruppo|bank|university|universität|"
+    r"université|institute|consulting|partners|solutions|technologies|systems|software|labs|studio|"
+    r"studios|agency|services|industries|international|e\.v|ohg)\b\.?(?:\s|,|$)",
     re.I,
 )
 _TITLE = (
@@ -45,7 +50,8 @@ _TITLE = (
 _REGIONS = {"uk": "GB", "com": "US", "net": "US", "org": "US", "io": "US", "eu": "DE", "edu": "US"}
 _LANGUAGE_REGIONS = {"en": "US", "de": "DE", "fr": "FR", "es": "ES", "it": "IT", "nl": "NL",
                      "pt": "PT", "pl": "PL", "sv": "SE", "da": "DK", "no": "NO", "fi": "FI",
-                     "cs": "CZ", "ru": "RU", "tr": "TR", "ja": "JP", "zh": "CN", "ko": "KR"}  # fmt: skip
+                     "cs": "CZ", "ru": "RU", "tr": "TR", "ja": "JP", "zh": "CN",
+                     "ko": "KR"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +188,10 @@ def _position(lines: list[str], address: str) -> tuple[str, str]:
                 continue
             plain = fold(piece).replace(" ", "").replace("-", "")
             of_domain = len(domain) > 2 and domain not in _FREE and domain in plain
-            if not company and (of_domain or _LEGAL.search(piece)) and len(piece) < 80:
-                if not (_titled(piece) and not of_domain and not title):
-                    company = piece.strip(" ,")
-                    continue
+            firm = (of_domain or _LEGAL.search(piece)) and len(piece) < 80
+            if firm and not company and (title or of_domain or not _titled(piece)):
+                company = piece.strip(" ,")
+                continue
             if not title and _titled(piece) and len(piece) < 80:
                 title = piece.strip(" ,")
     if title and not company:

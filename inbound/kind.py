@@ -88,6 +88,8 @@ def person_kind(
         return Verdict(Kind.FORWARD, forward.certainty, ("it passes on another message",))
     if stop:
         return Verdict(Kind.UNSUBSCRIBE, 0.9, (f"the author writes {stop!r}",))
+    if message.sender is None:
+        return Verdict(Kind.OTHER, 0.6, ("it names no sender",))
     answers = bool(message.in_reply_to or message.references)
     precedence = message.header("precedence").lower()
     if not answers and (precedence in ("bulk", "junk") or message.raw_header("list-unsubscribe")):

@@ -17,7 +17,8 @@ _POLITE = (
     "please", "can you", "could you", "would you", "will you", "pls", "kindly", "können sie",
     "könnten sie", "könntet ihr", "kannst du", "bitte", "pouvez-vous", "pourriez-vous", "merci de",
     "podría", "podrían", "puede", "pueden", "por favor", "può", "potete", "potreste", "per favore",
-    "kunt u", "kun je", "kunnen jullie", "graag", "pode", "poderia", "podem", "proszę", "czy możecie",
+    "kunt u", "kun je", "kunnen jullie", "graag", "pode", "poderia", "podem", "proszę",
+    "czy możecie",
     "можете", "пожалуйста", "kan ni", "kan du", "kan i", "voitteko",
 )  # fmt: skip
 _OTHERS = (
