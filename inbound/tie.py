@@ -32,6 +32,8 @@ RECENT = timedelta(days=120)
 _OF_A_MESSAGE = frozenset(
     {TokenKind.REPLY, TokenKind.BOUNCE, TokenKind.FORWARD, TokenKind.UNSUBSCRIBE}
 )
+MAX_SEARCHED_BYTES = 1 << 20
+_LOCAL_PART = re.compile(rb"\b([rbfuRBFU]-[a-zA-Z2-7]{55})(?=@)")
 _PREFIX = re.compile(r"\s*(?:\[[^\]]{1,30}\]|\w{1,8}\s?(?:[\[(]\d{1,3}[\])])?\s?[::])\s*")
 
 
@@ -98,6 +100,15 @@ def read_tokens(
         elif token is not TokenProblem.NOT_A_TOKEN:
             problems.append(f"the token in {local[:12]}… is not valid: {token}")
     return tuple(dict.fromkeys(found)), tuple(dict.fromkeys(problems))
+
+
+def tokens_within(raw: bytes, keys: TokenKeys, company: int) -> tuple[Token, ...]:
+    """Tokens of this company in addresses anywhere in a message, as in the original that a report
+    encloses. Whoever has one has seen our message.
+    """
+    found = dict.fromkeys(_LOCAL_PART.findall(raw[:MAX_SEARCHED_BYTES]))
+    local_parts = [local.decode("ascii") for local in list(found)[:MAX_REFERENCES]]
+    return read_tokens([f"{local}@" for local in local_parts], keys, company)[0]
 
 
 def base_subject(subject: str) -> str:

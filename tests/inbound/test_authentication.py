@@ -42,10 +42,14 @@ class World:
         self.hosts: dict[str, list[str]] = {}
         self.exchanges: dict[str, list[tuple[int, str]]] = {}
         self.away: set[str] = set()
+        self.silences = 0
         self.asked: list[str] = []
 
     async def txt(self, name: str) -> Sequence[str]:
         self.asked.append(name)
+        if self.silences:
+            self.silences -= 1
+            raise TemporaryError("no name server answers")
         if name in self.away:
             raise TemporaryError("no name server answers")
         return self.texts.get(name, [])
