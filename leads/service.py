@@ -74,9 +74,7 @@ async def advance(session: AsyncSession, event: Event, *, now: datetime) -> None
             await _warm(session, event, sign_of_intent(str(event.payload.get("top", ""))), now)
         case Kind.UNSUBSCRIBED:
             await _warm(session, event, "unsubscribed", now)
-        case Kind.BOUNCE_RECEIVED if event.payload.get("hard"):
-            await _warm(session, event, "bounced", now)
-        case Kind.DELIVERY_BOUNCED if event.payload.get("class") in (None, "", "hard"):
+        case Kind.BOUNCE_RECEIVED | Kind.DELIVERY_BOUNCED if event.payload.get("hard"):
             await _warm(session, event, "bounced", now)
 
 
