@@ -84,7 +84,7 @@ def split(lines: Sequence[Line], sent_text: str | None = None) -> Split:
     _resolve_blocks(lines, roles, reasons)
     own = [line.text for line, role in zip(lines, roles, strict=True) if role == "new"]
     shown = [
-        ("> " * line.depth + line.text if role == "context" else line.text)
+        ("> " * line.depth + line.text if role == "context" and not line.blank else line.text)
         for line, role in zip(lines, roles, strict=True)
         if role in ("new", "context")
     ]

@@ -46,7 +46,9 @@ def split_signature(text: str, sender_name: str = "") -> Signed:
         lines.pop()
     lines, disclaimer = _without_disclaimer(lines)
     lines, footer = _without_footer(lines)
-    found = _delimited(lines) or _closed(lines, sender_name) or _named(lines, sender_name)
+    found = (
+        _delimited(lines, sender_name) or _closed(lines, sender_name) or _named(lines, sender_name)
+    )
     if found is None:
         signature = "\n".join(footer).strip()
         return Signed(_joined(lines), signature, 0.9 if signature else 0.0, disclaimer)
@@ -116,7 +118,7 @@ def _without_disclaimer(lines: list[str]) -> tuple[list[str], str]:
     return lines, ""
 
 
-def _delimited(lines: Sequence[str]) -> tuple[int, int, float] | None:
+def _delimited(lines: Sequence[str], sender_name: str) -> tuple[int, int, float] | None:
     """A line of dashes with a short block under it (the `-- ` of RFC 3676 §4.3, and its kin)."""
     for index in range(len(lines) - 1, max(-1, len(lines) - LONGEST - 3), -1):
         if not _DELIMITER.match(lines[index][:80]):
@@ -128,8 +130,9 @@ def _delimited(lines: Sequence[str]) -> tuple[int, int, float] | None:
                 return index, index, 0.9
             continue
         if len(below) <= LONGEST and (usual or all(len(line) < 120 for line in below)):
-            if not usual and len(below) > 3 and not any(_detail(line) for line in below):
-                continue
+            told = any(_detail(line) for line in below) or _names(below[0], sender_name)
+            if not usual and not told:
+                continue  # A drawn line between two paragraphs; what follows is text.
             return index, index, 0.95 if usual else 0.75
     return None
 
@@ -202,6 +205,9 @@ def _named(lines: Sequence[str], sender_name: str) -> tuple[int, int, float] | N
             if index == 0:
                 break
             if details:
+                above = lines[index - 1].strip()
+                if index > 1 and 0 < len(above.split()) <= 4 and _names(above, sender_name):
+                    index -= 1  # The firm bears the family's name; the person stands above.
                 return index, index, 0.8
             if index == len(lines) - 1 and not lines[index - 1].strip():
                 return index, len(lines), 0.6

@@ -156,6 +156,17 @@ def test_a_telephones_footer_is_no_reply(footer: str) -> None:
     assert analyse(letter(f"Fine.\n\n{footer}\n")).reply_text == "Fine."
 
 
+def test_a_drawn_line_between_paragraphs_cuts_nothing() -> None:
+    text = "First, the price.\n\n---\n\nSecond, the date, which matters as much to us."
+    assert analyse(letter(text)).reply_text == text
+
+
+def test_a_name_above_contact_details_begins_the_signature() -> None:
+    found = analyse(letter("Works for us.\n\nAnn Example\nCEO, Example Inc\n+1 555-123-4567\n"))
+    assert found.reply_text == "Works for us."
+    assert found.signature == "Ann Example\nCEO, Example Inc\n+1 555-123-4567"
+
+
 def test_small_print_is_no_reply() -> None:
     print_ = (
         "This e-mail and any attachments is confidential and intended solely for the addressee."
