@@ -82,7 +82,7 @@ class Delivery(Keyed, CompanyScoped, Base):
     """
 
     __tablename__ = "delivery"
-    __table_args__ = (Index("ix_delivery_due", "state", "due_at"),)
+    __table_args__ = (Index("ix_delivery_due", "state", "lane", "due_at"),)
 
     message_id: Mapped[UUID] = mapped_column(ForeignKey("message.id"), unique=True)
     recipient: Mapped[str]

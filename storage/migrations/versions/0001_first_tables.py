@@ -606,7 +606,7 @@ def upgrade() -> None:
     with op.batch_alter_table("delivery", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_delivery_company_id"), ["company_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_delivery_destination"), ["destination"], unique=False)
-        batch_op.create_index("ix_delivery_due", ["state", "due_at"], unique=False)
+        batch_op.create_index("ix_delivery_due", ["state", "lane", "due_at"], unique=False)
 
     op.create_table(
         "lead",

@@ -1,0 +1,114 @@
+"""The last gate: whether a message may still be sent, asked in the transaction that claims it.
+
+Between the order and the sending hours or days may pass in which somebody unsubscribes, answers
+with no, or becomes a customer. What the gate refuses is skipped for good and never tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mail.address import parse_address
+from storage.tables import Consent, Delivery, Enrolment, Message, Suppression
+
+OWN_KINDS = frozenset({"approval", "system"})
+"""Mail to the company's own people, who can't unsubscribe from their work."""
+
+FOLLOW_UP_KINDS = frozenset({"mail", "bulk"})
+"""Kinds that a sequence sends; they stop when the enrolment was stopped."""
+
+FINISHED = frozenset({"", "completed", "complete", "finished", "done", "end"})
+"""Reasons of an enrolment that came to its own end, whose last mail still goes out."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateFacts:
+    """What the decision rests on. `consent` is None if the company had the address itself."""
+
+    kind: str
+    suppressed: str | None
+    consent: str | None
+    answers: bool
+    enrolment_ended: str | None
+    expires_at: datetime
+    attempts: int
+
+
+def decide(facts: GateFacts, *, now: datetime) -> str:
+    """Empty if the message may go, otherwise why it may not.
+
+    Whoever wrote to us may be answered even if nobody has their consent to be written to first.
+    """
+    if facts.expires_at <= now and not facts.attempts:
+        return "expired"
+    if facts.kind in OWN_KINDS:
+        return ""
+    if facts.suppressed is not None:
+        return f"suppressed: {facts.suppressed}"
+    asked_by_them = facts.kind == "answer" and facts.answers
+    if facts.consent == "refused":
+        return "consent refused"
+    if facts.consent == "needed" and not asked_by_them and facts.kind != "invitation":
+        return "consent needed"
+    ended = facts.enrolment_ended
+    if ended is not None and ended not in FINISHED and facts.kind in FOLLOW_UP_KINDS:
+        return f"sequence ended: {ended}"
+    return ""
+
+
+async def facts_for(
+    session: AsyncSession, deliveries: Sequence[Delivery]
+) -> dict[UUID, tuple[GateFacts, Message]]:
+    """The facts about these deliveries, by their ids, with few queries for all together."""
+    if not deliveries:
+        return {}
+    ids = [delivery.message_id for delivery in deliveries]
+    found = await session.scalars(select(Message).where(Message.id.in_(ids)))
+    messages = {message.id: message for message in found}
+    addresses = {_canonical(delivery.recipient) for delivery in deliveries}
+    suppressed = {
+        (company, address): reason
+        for company, address, reason in await session.execute(
+            select(Suppression.company_id, Suppression.address, Suppression.reason).where(
+                Suppression.address.in_(addresses)
+            )
+        )
+    }
+    contacts = {m.contact_id for m in messages.values() if m.contact_id is not None}
+    consents: dict[UUID, str] = {}
+    if contacts:
+        rows = select(Consent.contact_id, Consent.state).where(Consent.contact_id.in_(contacts))
+        consents = {row.contact_id: row.state for row in await session.execute(rows)}
+    enrolments = {m.enrolment_id for m in messages.values() if m.enrolment_id is not None}
+    ended: dict[UUID, str] = {}
+    if enrolments:
+        over = select(Enrolment.id, Enrolment.reason).where(
+            Enrolment.id.in_(enrolments), Enrolment.state == "ended"
+        )
+        ended = {row.id: row.reason for row in await session.execute(over)}
+    facts = {}
+    for delivery in deliveries:
+        message = messages[delivery.message_id]
+        contact, enrolment = message.contact_id, message.enrolment_id
+        decided = GateFacts(
+            kind=message.kind,
+            suppressed=suppressed.get((delivery.company_id, _canonical(delivery.recipient))),
+            consent=consents.get(contact) if contact else None,
+            answers=message.answers_id is not None,
+            enrolment_ended=ended.get(enrolment) if enrolment else None,
+            expires_at=delivery.expires_at,
+            attempts=delivery.attempts,
+        )
+        facts[delivery.id] = (decided, message)
+    return facts
+
+
+def _canonical(recipient: str) -> str:
+    parsed = parse_address(recipient)
+    return parsed.canonical if parsed else recipient.lower()

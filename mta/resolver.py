@@ -1,0 +1,135 @@
+"""Asks the name servers, remembers for a while, and tells "there is none" from "can't tell now"."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import dns.asyncresolver
+import dns.exception
+import dns.nameserver
+import dns.resolver
+import dns.reversename
+from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.TXT import TXT
+
+from mail.errors import ConfigError, TemporaryError
+
+MOST_SECONDS = 3600.0
+NOTHING_SECONDS = 300.0
+"""How long an answer, or that there is none, is remembered at the most."""
+
+MAX_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class MxRecord:
+    """One mail server of a domain; the lowest preference comes first (RFC 5321 §5.1)."""
+
+    preference: int
+    exchange: str
+
+
+class Resolver:
+    """Mail's questions to DNS. Every method raises `TemporaryError` if nobody could tell."""
+
+    def __init__(
+        self,
+        servers: Sequence[str] = (),
+        *,
+        timeout_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`servers` are "address" or "address:port"; none means those of the system."""
+        self._dns = dns.asyncresolver.Resolver(configure=not servers)
+        if servers:
+            self._dns.nameservers = [_server(server) for server in servers]
+        self._dns.lifetime = timeout_seconds
+        self._clock = clock
+        self._known: OrderedDict[tuple[str, str], tuple[float, list[str]]] = OrderedDict()
+
+    async def mx(self, domain: str) -> list[MxRecord]:
+        """The MX records of a domain; the null MX of RFC 7505 is `MxRecord(0, ".")`."""
+        records = []
+        for text in await self._ask(domain, "MX"):
+            preference, _, exchange = text.partition(" ")
+            records.append(MxRecord(int(preference), exchange))
+        return records
+
+    async def mx_hosts(self, name: str) -> list[str]:
+        """Mail servers of this name, best first."""
+        ranked = sorted(await self.mx(name), key=lambda record: record.preference)
+        return [record.exchange for record in ranked]
+
+    async def addresses(self, host: str) -> list[str]:
+        """IPv4 and IPv6 addresses of a host, IPv6 after IPv4; an address stands for itself."""
+        try:
+            return [str(ipaddress.ip_address(host.strip("[]")))]
+        except ValueError:
+            return await self._ask(host, "A") + await self._ask(host, "AAAA")
+
+    async def txt(self, name: str) -> list[str]:
+        """Texts at a name, the strings of each put together (RFC 7208 §3.3)."""
+        return await self._ask(name, "TXT")
+
+    async def ptr(self, address: str) -> list[str]:
+        """Names of an address."""
+        try:
+            name = dns.reversename.from_address(address)
+        except dns.exception.DNSException:
+            return []
+        return await self._ask(str(name), "PTR")
+
+    async def _ask(self, name: str, kind: str) -> list[str]:
+        key = (name.rstrip(".").lower(), kind)
+        kept = self._known.get(key)
+        now = self._clock()
+        if kept is not None and kept[0] > now:
+            return list(kept[1])
+        try:
+            answer = await self._dns.resolve(f"{key[0]}.", kind, search=False)
+            found = [_text(record) for record in answer]
+            until = now + min(float(answer.rrset.ttl if answer.rrset else 0), MOST_SECONDS)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            found, until = [], now + NOTHING_SECONDS
+        except (dns.exception.DNSException, OSError, UnicodeError) as error:
+            raise TemporaryError(
+                f"The name servers did not tell us about {key[0]}.", f"{type(error).__name__}"
+            ) from None
+        self._known[key] = (until, found)
+        if len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
+        return list(found)
+
+
+def _text(record: object) -> str:
+    if isinstance(record, MX):
+        exchange = record.exchange.to_text()
+        return (
+            f"{record.preference} {exchange if exchange == '.' else exchange.rstrip('.').lower()}"
+        )
+    if isinstance(record, TXT):
+        return b"".join(record.strings).decode("utf-8", "replace")
+    return str(record).rstrip(".")
+
+
+def _server(text: str) -> dns.nameserver.Nameserver:
+    host, port = text, 53
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = int(rest[1:]) if rest[1:].isdigit() else 53
+    elif text.count(":") == 1:
+        host, _, number = text.partition(":")
+        port = int(number) if number.isdigit() else 0
+    try:
+        if not 0 < port < 65536:
+            raise ValueError
+        return dns.nameserver.Do53Nameserver(str(ipaddress.ip_address(host)), port)
+    except ValueError:
+        raise ConfigError(
+            f'[dns] servers: "{text}" is not an address. '
+            'Write for example "192.0.2.53" or "192.0.2.53:5353".'
+        ) from None
