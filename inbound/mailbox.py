@@ -115,11 +115,11 @@ class MailboxFetcher:
         keys: TokenKeys,
         clock: Callable[[], datetime],
         *,
-        poll: timedelta,
-        max_message_bytes: int,
+        poll: float,
+        max_message_bytes: int = 25 << 20,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`poll` is how often a mailbox is asked, also while the server tells by itself."""
+        """`poll`: seconds between askings of a mailbox, also while the server tells by itself."""
         self._sessions = sessions
         self._spool = spool
         self._seal = seal
@@ -276,7 +276,7 @@ class MailboxFetcher:
         if not client.has_capability("IDLE"):
             await _first(self._poll, lost.wait(), self._stop.wait())
         else:
-            idle = await client.idle_start(timeout=self._poll.total_seconds() + ANSWER_SECONDS)
+            idle = await client.idle_start(timeout=self._poll + ANSWER_SECONDS)
             while not lost.is_set() and not self._stop.is_set():
                 pushed = await _first(
                     self._poll, client.wait_server_push(), lost.wait(), self._stop.wait()
@@ -297,13 +297,11 @@ class MailboxFetcher:
             await session.execute(noted.values(error=error, checked_at=self._clock()))
 
 
-async def _first(limit: timedelta, *waits: Any) -> Any:
+async def _first(limit: float, *waits: Any) -> Any:
     """What the first of the waits returns; None after the limit."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
-        done, _ = await asyncio.wait(
-            tasks, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait(tasks, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         return next((task.result() for task in tasks if task in done), None)
     finally:
         for task in tasks:

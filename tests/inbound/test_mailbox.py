@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -55,7 +54,7 @@ async def firm(store: Sessions) -> Firm:
 def fetcher(
     store: Sessions, shelf: Shelf, seal: Seal, keys: TokenKeys, **changes: Any
 ) -> MailboxFetcher:
-    options: dict[str, Any] = {"poll": timedelta(seconds=30), "max_message_bytes": 1 << 20}
+    options: dict[str, Any] = {"poll": 30.0, "max_message_bytes": 1 << 20}
     return MailboxFetcher(store, shelf, seal, keys, lambda: MONDAY, **(options | changes))
 
 

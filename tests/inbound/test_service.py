@@ -122,6 +122,11 @@ class Post:
 
 @pytest.fixture
 async def post(store: Sessions, keys: TokenKeys) -> Post:
+    return await open_post(store, keys)
+
+
+async def open_post(store: Sessions, keys: TokenKeys) -> Post:
+    """Both companies with their domains, and the station."""
     one, two = await add_firm(store, 1, "ann"), await add_firm(store, 2, "zoe")
     for firm in (one, two):
         async with store.begin(firm.id) as session:
@@ -159,7 +164,7 @@ def letter(
         "Content-Type": "text/plain; charset=utf-8",
     } | {name.replace("_", "-"): value for name, value in fields.items()}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
-    return (head + "\r\n" + text.replace("\n", "\r\n")).encode()
+    return (head + "\r\n" + text.replace("\n", "\r\n")).encode("utf-8", "surrogatepass")
 
 
 QUOTED = """Yes, please send me a sample.
@@ -616,6 +621,27 @@ async def test_malformed_mail_is_kept(post: Post, raw: bytes) -> None:
     assert message.direction == "in"
     assert message.answers_id == post.one.message
     assert all(event.kind == Kind.REPLY_RECEIVED for event in events)
+
+
+async def test_every_purpose_on_each_database(any_store: Sessions, keys: TokenKeys) -> None:
+    post = await open_post(any_store, keys)
+    reply, forward = post.address(TokenKind.REPLY), post.address(TokenKind.FORWARD)
+    draft = await draft_of(post)
+    asked = post.address(TokenKind.APPROVAL, draft)
+    letters = [
+        (letter(QUOTED, to=reply), reply, Kind.REPLY_RECEIVED),
+        (letter("\0x\ud800", to=reply), reply, Kind.REPLY_RECEIVED),
+        (letter("Look\n", to="bo@friends.test", Cc=forward), forward, Kind.FORWARD_RECEIVED),
+        (approval(asked), asked, Kind.APPROVAL_RECEIVED),
+        (report(post, "5.1.1", "550 5.1.1 user unknown"), reply, Kind.BOUNCE_RECEIVED),
+        (letter("Hi\n", sender="eve@evil.test", subject="x"), "box", Kind.UNTIED_RECEIVED),
+    ]
+    for raw, to, kind in letters:
+        _, (event,) = await post.takes(raw, to)
+        assert event.kind == kind
+    assert await post.suppressed() == [("ann@example.com", "bounced")]
+    again, events = await post.takes(letters[0][0], reply)
+    assert (again.kind, events) == ("reply", [])
 
 
 async def test_many_arrivals_of_two_companies_stay_apart(post: Post) -> None:
