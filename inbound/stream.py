@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -73,6 +74,8 @@ def _person(mailbox: Mailbox) -> dict[str, str]:
 
 def run(stdin: Iterable[str], stdout: TextIO) -> None:
     """Answers each path on `stdin` with one line of JSON until the input ends."""
+    if isinstance(stdin, TextIOWrapper):
+        stdin.reconfigure(errors="surrogateescape")  # A path is bytes, not always UTF-8.
     for line in stdin:
         path = line.rstrip("\r\n")
         if not path.strip():
