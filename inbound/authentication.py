@@ -221,7 +221,7 @@ async def _dkim(raw: bytes, names: Names) -> list[Signature]:
         if not domain or name in keys:
             continue
         try:
-            records = [_flat(record) for record in await names.txt(name)]
+            records = [_flat(record) for record in await _texts(names, name)]
         except TemporaryError:
             keys[name] = None
             continue
@@ -236,15 +236,26 @@ async def _policy(domain: str, names: Names) -> tuple[dict[str, str], bool]:
     domain = _ascii(domain)
     for place in dict.fromkeys((domain, organisational_domain(domain))):
         try:
-            found = [_flat(record) for record in await names.txt(f"_dmarc.{place}")]
+            found = [_flat(record) for record in await _texts(names, f"_dmarc.{place}")]
         except TemporaryError:
             return {}, False
         records = [tags for tags in map(_dmarc_tags, found) if tags]
         if len(records) == 1:
-            return records[0], True
+            found_policy = records[0]
+            if place != domain and "sp" in found_policy:
+                found_policy["p"] = found_policy["sp"]
+            return found_policy, True
         if records:
             return {}, True  # Several records are none.
     return {}, True
+
+
+async def _texts(names: Names, name: str) -> Sequence[Any]:
+    """Texts at a name; none at what can't be one, whose look-up would only look like an outage."""
+    labels = name.split(".")
+    if not name.isascii() or len(name) > 253 or not all(0 < len(one) < 64 for one in labels):
+        return []
+    return await names.txt(name)
 
 
 def _dmarc_tags(record: str) -> dict[str, str]:

@@ -182,9 +182,12 @@ async def _tell(session: AsyncSession, found: Finding, filed: _Filed, now: datet
                 sender_differs=answered is not None and found.sender != answered.recipient.lower(),
             )
         case Purpose.FORWARD:
+            # Whoever forwards from a second address does not invite their first one.
+            already = answered.recipient.lower() if answered else ""
             people = [
                 {"address": p.address, "name": p.name, "origin": {"found": p.where}}
                 for p in found.people
+                if p.address != already
             ]
             note = found.analysis.own_words or found.analysis.reply_text
             await publish(

@@ -136,6 +136,27 @@ async def test_a_part_of_the_domain_is_aligned_unless_the_owner_is_strict() -> N
     assert not (await authenticate(raw, Envelope(), World(**texts))).may_act
 
 
+async def test_the_owner_of_a_domain_speaks_for_its_parts() -> None:
+    letter = LETTER.replace(b"ann@example.com", b"ann@shop.example.com")
+    world = World(**{"_dmarc.example.com": ["v=DMARC1; p=none; sp=reject"]})
+    verdict = await authenticate(letter, Envelope(), world)
+    assert (verdict.dmarc, verdict.policy) == ("fail", "reject")
+    world.texts["_dmarc.shop.example.com"] = ["v=DMARC1; p=quarantine", "v=spf1 -all"]
+    assert (await authenticate(letter, Envelope(), world)).policy == "quarantine"
+    world.away.add("_dmarc.shop.example.com")
+    assert (await authenticate(letter, Envelope(), world)).dmarc == "temperror"
+
+
+async def test_names_that_can_be_none_are_not_asked_for() -> None:
+    raw, _ = signed(domain="a..example.com")
+    long = b"x" * 70
+    raw = raw.replace(b"<ann@example.com>", b"<ann@" + long + b".example>")
+    world = World()
+    verdict = await authenticate(raw, Envelope(), world)
+    assert (verdict.may_act, verdict.uncertain) == (False, False)
+    assert all(0 < len(label) < 64 for name in world.asked for label in name.split("."))
+
+
 async def test_two_senders_in_from_may_not_act() -> None:
     letter = LETTER.replace(b"<ann@example.com>", b"<ann@example.com>, eve@evil.test")
     raw, texts = signed(letter)

@@ -443,6 +443,23 @@ async def test_a_forward_with_us_in_copy_names_the_people(post: Post) -> None:
     assert event.payload["note"] == "You might like this, Bo."
 
 
+async def test_a_forward_to_us_alone_names_whom_it_went_through(post: Post) -> None:
+    to = post.address(TokenKind.FORWARD)
+    text = """For your files.
+
+---------- Forwarded message ---------
+From: Bo <bo@friends.test>
+Date: Mon, 23 Nov 2026 at 07:30
+Subject: Fwd: Fresh tea for Ann
+To: Ann <ann@example.com>
+
+Have a look at this.
+"""
+    raw = letter(text, to=to, sender="ann@home.test", subject="Fwd: Fresh tea for Ann")
+    _, (event,) = await post.takes(raw, to)
+    assert [person["address"] for person in event.payload["people"]] == ["bo@friends.test"]
+
+
 async def test_our_reply_address_in_copy_only_is_a_forward_too(post: Post) -> None:
     cc = post.address(TokenKind.REPLY)
     raw = letter("Look at this\n", to="bo@friends.test", Cc=cc)
