@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 
+from bus.events import Kind
+from bus.stations import Line
+from config.settings import Settings
 from inbound.mailbox import MailboxFetcher, add_mailbox, envelope_of
+from inbound.service import stations
 from mail.errors import ConfigError
 from mail.tokens import Token, TokenKeys, TokenKind
+from mta.spool import Spool
 from storage.sealing import Seal
 from storage.sessions import Sessions
-from storage.tables import Arrival, Event, Mailbox
+from storage.tables import Arrival, Event, Mailbox, Message
 from tests.conftest import MONDAY
+from tests.inbound.test_authentication import World
 from tests.inbound.world import Firm, add_firm
 from tests.peers.dovecot import Dovecot, dovecot
 
@@ -191,6 +198,33 @@ async def test_a_wrong_password_is_said_on_the_mailbox(
     finally:
         fetch.stop()
         await asyncio.wait_for(running, 10)
+
+
+async def test_a_fetched_reply_is_understood(
+    store: Sessions, seal: Seal, keys: TokenKeys, firm: Firm, server: Dovecot, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    token = keys.local_part(Token(TokenKind.REPLY, 1, firm.message))
+    server.deliver(letter(1, f"{token}@{firm.host}"))
+    key = await box(store, seal, firm, server)
+    fetch = MailboxFetcher(store, spool, seal, keys, lambda: MONDAY, poll=30.0)
+    assert await fetch.fetch_once(key) == 1
+    made = stations(
+        sessions=store,
+        settings=Settings(),
+        keys=keys,
+        spool=spool,
+        resolver=World(),
+        clock=lambda: MONDAY,
+    )
+    await Line(store, made, tick=0.01).drain()
+    async with store.read(firm.id) as session:
+        kinds = list(await session.scalars(select(Event.kind).order_by(Event.seq)))
+        message = await session.scalar(select(Message).where(Message.direction == "in"))
+    assert kinds == [Kind.MAIL_ARRIVED, Kind.REPLY_RECEIVED]
+    assert message is not None
+    assert (message.body, message.answers_id) == ("Letter 1", firm.message)
+    spool.close()
 
 
 async def test_a_mailbox_that_makes_no_sense_is_refused(
