@@ -6,6 +6,7 @@ can't go on asks a person, with the reason, and stays visible until somebody dec
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
@@ -16,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bus.stations import Station
+from config.settings import Settings
 from mail.errors import TemporaryError, WaypostError
 from sequencer import machine
 from sequencer.decisions import pause, pause_sequence, resume, resume_sequence, skip, stop
@@ -30,6 +32,7 @@ from storage.tables import Enrolment, Event, Sequence
 
 __all__ = [
     "PlanError",
+    "Ticker",
     "enrol",
     "explain",
     "install",
@@ -45,8 +48,11 @@ __all__ = [
 
 log = structlog.get_logger()
 
+LIMIT = 500
+"""Steps that are done before the clock is looked at again."""
 
-async def tick(sessions: Sessions, *, now: datetime, limit: int = 500, speed: float = 1.0) -> int:
+
+async def tick(sessions: Sessions, *, now: datetime, limit: int = LIMIT, speed: float = 1.0) -> int:
     """Does the due steps of all companies, at most `limit`; says how many were done.
 
     Any number of processes may do this at once: each step is done by one of them.
@@ -129,8 +135,32 @@ async def _stuck(
         return False
 
 
-def stations(clock: Callable[[], datetime], *, speed: float = 1.0) -> list[Station]:
-    """The one reader of the stream that moves enrolments."""
+class Ticker:
+    """Looks for due steps again and again; one runs in each engine process."""
+
+    def __init__(
+        self, sessions: Sessions, *, settings: Settings, clock: Callable[[], datetime]
+    ) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._wait = settings.engine.tick.total_seconds()
+        self._speed = settings.engine.speed
+
+    async def run(self) -> None:
+        """Works until it is cancelled; a store that is away is waited for."""
+        while True:
+            try:
+                now = self._clock()
+                done = await tick(self._sessions, now=now, limit=LIMIT, speed=self._speed)
+            except (OSError, OperationalError) as error:
+                log.warning("ticker.store_lost", cause=str(error)[:200])
+                done = 0
+            await asyncio.sleep(0 if done == LIMIT else self._wait)
+
+
+def stations(clock: Callable[[], datetime], settings: Settings | None = None) -> list[Station]:
+    """The one reader of the stream that moves enrolments; settings say how fast waits pass."""
+    speed = settings.engine.speed if settings else 1.0
 
     async def handle(session: AsyncSession, event: Event) -> None:
         await hear(session, event, now=clock(), speed=speed)

@@ -12,6 +12,8 @@ from sqlalchemy import func, select
 
 from bus.events import Agent, Kind, publish
 from bus.stations import Line
+from config.sections.work import EngineSettings
+from config.settings import Settings
 from mail.ids import uuid7
 from mta.recipients import ensure_contact, suppress
 from sequencer import service
@@ -141,7 +143,16 @@ async def world(store: Sessions) -> World:
     return made
 
 
-async def test_mails_go_out_one_after_the_other_in_one_thread(world: World) -> None:
+@pytest.fixture
+async def any_world(any_store: Sessions) -> World:
+    """The same on SQLite and on PostgreSQL."""
+    made = World(any_store)
+    await made.build()
+    return made
+
+
+async def test_mails_go_out_one_after_the_other_in_one_thread(any_world: World) -> None:
+    world = any_world
     enrolment = await world.start()
     assert await world.go() == 1
     assert await world.go() == 0
@@ -169,7 +180,8 @@ async def test_mails_go_out_one_after_the_other_in_one_thread(world: World) -> N
     ]
 
 
-async def test_a_human_click_on_the_right_link_is_waited_for(world: World) -> None:
+async def test_a_human_click_on_the_right_link_is_waited_for(any_world: World) -> None:
+    world = any_world
     enrolment = await world.start()
     await world.go()
     await world.tell(Kind.CLICKED, enrolment, url="/price", agent=Agent.MACHINE)
@@ -382,7 +394,23 @@ async def test_waits_pass_faster_in_a_rehearsal(world: World) -> None:
     assert len(await world.mails()) == 3
 
 
-async def test_two_clocks_at_once_do_each_step_once(world: World) -> None:
+async def test_the_ticker_works_until_it_is_told_to_stop(world: World) -> None:
+    await world.start()
+    settings = Settings(engine=EngineSettings(tick=timedelta(milliseconds=10)))
+    ticker = service.Ticker(world.store, settings=settings, clock=lambda: world.now)
+    working = asyncio.create_task(ticker.run())
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if await world.mails():
+            break
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert len(await world.mails()) == 1
+
+
+async def test_two_clocks_at_once_do_each_step_once(any_world: World) -> None:
+    world = any_world
     people = []
     async with world.store.begin(world.company) as session:
         for number in range(30):
