@@ -1,0 +1,111 @@
+"""Makes the shipped head from the shipped replies, and says how good it is.
+
+    python -m responder.reading.train           fit, evaluate by cross-validation, write model/
+    python -m responder.reading.train --check   the same without writing
+
+The figures come from five-fold cross-validation: each reply is judged by a head that never saw it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from responder.reading import corpus, ngrams
+from responder.reading.encoder import Encoder
+from responder.reading.head import Head, Matrix, fit, join
+from responder.reading.labels import LABELS
+
+MODEL = Path(__file__).with_name("model")
+FOLDS = 5
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Trains; prints the card."""
+    examples = corpus.shipped()
+    encoder = Encoder.load()
+    texts = [example.text for example in examples]
+    features = join(encoder.encode(texts), ngrams.features(texts))
+    truth = np.zeros((len(examples), len(LABELS)), np.float32)
+    for row, example in zip(truth, examples, strict=True):
+        for label in example.labels:
+            row[LABELS.index(label)] = 1 / len(example.labels)
+    guesses = np.zeros_like(truth)
+    folds = np.array([zlib_fold(text) for text in texts])
+    for fold in range(FOLDS):
+        head = fit(features[folds != fold], truth[folds != fold])
+        guesses[folds == fold] = head.certainties(features[folds == fold])
+    temperature = best_temperature(guesses, truth)
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+    whole = fit(features, truth)
+    head = Head(whole.weights, whole.bias, temperature, f"head-{digest}+{encoder.version}")
+    card = {
+        "version": head.version,
+        "replies": len(examples),
+        "labels": len(LABELS),
+        "temperature": round(temperature, 3),
+        "five-fold cross-validation": figures(soften(guesses, temperature), truth),
+    }
+    print(json.dumps(card, indent=2))
+    if "--check" not in arguments:
+        MODEL.mkdir(exist_ok=True)
+        head.save(MODEL / "head.npz")
+        (MODEL / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def zlib_fold(text: str) -> int:
+    """Which fold a reply belongs to, by its text."""
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16) % FOLDS
+
+
+def soften(guesses: Matrix, temperature: float) -> Matrix:
+    """Certainties as another temperature would have made them."""
+    powers = np.maximum(guesses, 1e-9) ** (1 / temperature)
+    softened: Matrix = powers / powers.sum(axis=1, keepdims=True)
+    return softened
+
+
+def best_temperature(guesses: Matrix, truth: Matrix) -> float:
+    """The temperature that makes the held-out replies least surprising."""
+    candidates = np.linspace(0.3, 2.0, 35)
+    losses = [-(truth * np.log(soften(guesses, float(t)) + 1e-9)).sum() for t in candidates]
+    return float(candidates[int(np.argmin(losses))])
+
+
+def figures(guesses: Matrix, truth: Matrix) -> dict[str, object]:
+    """Macro-F1 (a further true label counts), accuracy, calibration error, F1 of each label."""
+    top = guesses.argmax(axis=1)
+    main = truth.argmax(axis=1)
+    hit = truth[np.arange(len(top)), top] > 0
+    judged = np.where(hit, top, main)
+    scores = {}
+    for index, label in enumerate(LABELS):
+        found, true = top == index, judged == index
+        both = float((found & true).sum())
+        scores[label] = round(2 * both / max(1.0, float(found.sum() + true.sum())), 3)
+    certainty = guesses.max(axis=1)
+    order = np.argsort(-certainty)
+    surest = order[: int(len(order) * 0.8)]
+    bins = np.minimum((certainty * 10).astype(int), 9)
+    error = sum(
+        abs(hit[bins == b].mean() - certainty[bins == b].mean()) * (bins == b).mean()
+        for b in range(10)
+        if (bins == b).any()
+    )
+    return {
+        "macro-F1": round(float(np.mean(list(scores.values()))), 3),
+        "accuracy": round(float(hit.mean()), 3),
+        "precision on the surest 80 %": round(float(hit[surest].mean()), 3),
+        "calibration error": round(float(error), 3),
+        "F1": scores,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
