@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -33,14 +33,24 @@ _MAX_ROUNDS = 120
 """Names that one SPF evaluation may ask for: 10 mechanisms with 10 hosts each, and some."""
 
 
+class Exchange(Protocol):
+    """A mail server of a domain."""
+
+    @property
+    def preference(self) -> int: ...
+
+    @property
+    def exchange(self) -> str: ...
+
+
 class Names(Protocol):
     """Answers about domain names; no answer is an empty one, `TemporaryError` is no news."""
 
     async def txt(self, name: str) -> Sequence[str]: ...
 
-    async def mx(self, name: str) -> Sequence[Any]: ...
+    async def mx(self, name: str) -> Sequence[Exchange]: ...
 
-    async def addresses(self, name: str) -> Sequence[Any]: ...
+    async def addresses(self, name: str) -> Sequence[str]: ...
 
     async def ptr(self, address: str) -> Sequence[str]: ...
 
@@ -221,7 +231,7 @@ async def _dkim(raw: bytes, names: Names) -> list[Signature]:
         if not domain or name in keys:
             continue
         try:
-            records = [_flat(record) for record in await _texts(names, name)]
+            records = await _texts(names, name)
         except TemporaryError:
             keys[name] = None
             continue
@@ -236,7 +246,7 @@ async def _policy(domain: str, names: Names) -> tuple[dict[str, str], bool]:
     domain = _ascii(domain)
     for place in dict.fromkeys((domain, organisational_domain(domain))):
         try:
-            found = [_flat(record) for record in await _texts(names, f"_dmarc.{place}")]
+            found = await _texts(names, f"_dmarc.{place}")
         except TemporaryError:
             return {}, False
         records = [tags for tags in map(_dmarc_tags, found) if tags]
@@ -250,7 +260,7 @@ async def _policy(domain: str, names: Names) -> tuple[dict[str, str], bool]:
     return {}, True
 
 
-async def _texts(names: Names, name: str) -> Sequence[Any]:
+async def _texts(names: Names, name: str) -> Sequence[str]:
     """Texts at a name; none at what can't be one, whose look-up would only look like an outage."""
     labels = name.split(".")
     if not name.isascii() or len(name) > 253 or not all(0 < len(one) < 64 for one in labels):
@@ -263,16 +273,6 @@ def _dmarc_tags(record: str) -> dict[str, str]:
     tags = {name.strip().lower(): value.strip().lower() for name, _, value in reversed(pairs)}
     first = (pairs[0][0].strip().lower(), pairs[0][2].strip())
     return tags if first == ("v", "DMARC1") else {}
-
-
-def _flat(record: object) -> str:
-    if isinstance(record, str):
-        return record
-    if isinstance(record, bytes):
-        return record.decode("utf-8", "replace")
-    if isinstance(record, Iterable):
-        return "".join(_flat(part) for part in record)
-    return str(record)
 
 
 async def _spf(envelope: Envelope, names: Names) -> tuple[str, str]:
@@ -352,26 +352,19 @@ class _Query(spf.query):  # type: ignore[misc]
 async def _ask(names: Names, name: str, qtype: str) -> list[Any] | None:
     try:
         if qtype == "TXT":
-            return [(_flat(record).encode("utf-8", "replace"),) for record in await names.txt(name)]
+            return [(record.encode("utf-8", "replace"),) for record in await names.txt(name)]
         if qtype in ("A", "AAAA"):
             version = 4 if qtype == "A" else 6
             found = (ipaddress.ip_address(str(one)) for one in await names.addresses(name))
             return [str(address) for address in found if address.version == version]
         if qtype == "MX":
-            return [_exchange(record) for record in await names.mx(name)]
+            return [(mx.preference, mx.exchange) for mx in await names.mx(name)]
         if qtype == "PTR":
             pointed = _pointed(name)
             return [str(one).rstrip(".") for one in await names.ptr(pointed)] if pointed else []
     except TemporaryError:
         return None
     return []
-
-
-def _exchange(record: Any) -> tuple[int, str]:
-    if isinstance(record, tuple) and len(record) == 2:
-        return int(record[0]), str(record[1]).rstrip(".")
-    host = getattr(record, "exchange", None) or getattr(record, "host", "")
-    return int(getattr(record, "preference", 0)), str(host).rstrip(".")
 
 
 def _pointed(name: str) -> str:

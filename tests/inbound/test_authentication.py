@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from dkim.canonicalization import compress_whitespace, strip_trailing_whitespace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inbound import authentication
 from inbound.authentication import (
     Envelope,
     Login,
@@ -24,6 +26,7 @@ from inbound.authentication import (
 )
 from inbound.signatures import relaxed_body, verify
 from mail.errors import TemporaryError
+from mta.resolver import MxRecord
 
 LETTER = (
     b"From: Ann Lee <ann@example.com>\r\n"
@@ -40,7 +43,8 @@ class World:
     def __init__(self, **texts: Sequence[str]) -> None:
         self.texts: dict[str, Sequence[str]] = dict(texts)
         self.hosts: dict[str, list[str]] = {}
-        self.exchanges: dict[str, list[tuple[int, str]]] = {}
+        self.exchanges: dict[str, list[MxRecord]] = {}
+        self.names: dict[str, list[str]] = {}
         self.away: set[str] = set()
         self.silences = 0
         self.asked: list[str] = []
@@ -54,14 +58,14 @@ class World:
             raise TemporaryError("no name server answers")
         return self.texts.get(name, [])
 
-    async def mx(self, name: str) -> Sequence[tuple[int, str]]:
+    async def mx(self, name: str) -> Sequence[MxRecord]:
         return self.exchanges.get(name, [])
 
     async def addresses(self, name: str) -> Sequence[str]:
         return self.hosts.get(name, [])
 
     async def ptr(self, address: str) -> Sequence[str]:
-        return []
+        return self.names.get(address, [])
 
 
 @cache
@@ -287,7 +291,7 @@ SENT = Envelope("ann@bounces.example.com", "192.0.2.7", "mx.example.com")
 async def test_spf_passes_for_the_hosts_that_the_domain_names() -> None:
     world = World(**{"bounces.example.com": ["v=spf1 include:hosts.test a:out.test mx -all"]})
     world.texts["hosts.test"] = ["v=spf1 ip4:198.51.100.0/24 -all"]
-    world.exchanges["bounces.example.com"] = [(10, "mx.example.com")]
+    world.exchanges["bounces.example.com"] = [MxRecord(10, "mx.example.com")]
     world.hosts["mx.example.com"] = ["192.0.2.7", "2001:db8::1"]
     verdict = await authenticate(LETTER, SENT, world)
     assert (verdict.spf, verdict.aligned_domain) == ("pass", "bounces.example.com")
@@ -298,6 +302,56 @@ async def test_spf_passes_by_its_first_address_family_too() -> None:
     world = World(**{"bounces.example.com": ["v=spf1 ip6:2001:db8::/32 -all"]})
     there = Envelope("ann@bounces.example.com", "2001:db8::7", "mx.example.com")
     assert (await authenticate(LETTER, there, world)).spf == "pass"
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "2001:db8::7"])
+async def test_spf_knows_names_of_addresses_and_macros(address: str) -> None:
+    world = World(**{"bounces.example.com": ["v=spf1 ptr:hosts.test -all"]})
+    world.names[address] = ["mx1.hosts.test"]
+    world.hosts["mx1.hosts.test"] = [address]
+    there = Envelope("ann@bounces.example.com", address, "mx1.hosts.test")
+    assert (await authenticate(LETTER, there, world)).spf == "pass"
+    world.texts["bounces.example.com"] = ["v=spf1 exists:%{l}.%{d}.ok.test ~all"]
+    world.hosts["ann.bounces.example.com.ok.test"] = ["127.0.0.2"]
+    assert (await authenticate(LETTER, there, world)).spf == "pass"
+
+
+async def test_spf_gives_up_where_the_standard_says_so() -> None:
+    many = " ".join(f"include:i{number}.test" for number in range(12))
+    world = World(**{"bounces.example.com": [f"v=spf1 {many} -all"]})
+    world.texts |= {f"i{number}.test": ["v=spf1 -all"] for number in range(12)}
+    assert (await authenticate(LETTER, SENT, world)).spf == "permerror"
+    world.texts["bounces.example.com"] = ["v=spf1 a:x.test a:y.test a:z.test -all"]
+    assert (await authenticate(LETTER, SENT, world)).spf == "permerror"  # Three void look-ups.
+    world.texts["bounces.example.com"] = ["v=spf1 -all", "v=spf1 +all"]
+    assert (await authenticate(LETTER, SENT, world)).spf == "permerror"
+    world.texts["bounces.example.com"] = ["v=spf1 ip4:192.0.2.7/99 %{q} \xff -all"]
+    assert (await authenticate(LETTER, SENT, world)).spf == "permerror"
+
+
+async def test_an_empty_sender_is_checked_by_its_greeting() -> None:
+    world = World(**{"mx.example.com": ["v=spf1 ip4:192.0.2.7 -all"]})
+    verdict = await authenticate(LETTER, Envelope("<>", "192.0.2.7", "mx.example.com"), world)
+    assert (verdict.spf, verdict.spf_domain) == ("pass", "mx.example.com")
+    literal = Envelope("", "192.0.2.7", "[192.0.2.7]")
+    assert (await authenticate(LETTER, literal, world)).spf == "none"
+
+
+async def test_slow_name_servers_cost_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(World):
+        async def txt(self, name: str) -> Sequence[str]:
+            if name == "bounces.example.com":
+                await asyncio.sleep(5)
+            return []
+
+    monkeypatch.setattr(authentication, "SPF_SECONDS", 0.05)
+    verdict = await authenticate(LETTER, SENT, Slow())
+    assert (verdict.spf, verdict.uncertain) == ("temperror", True)
+
+
+async def test_two_policies_are_none() -> None:
+    world = World(**{"_dmarc.example.com": ["v=DMARC1; p=reject", "v=DMARC1; p=none"]})
+    assert (await authenticate(LETTER, Envelope(), world)).dmarc == "none"
 
 
 async def test_spf_fails_for_others_and_speaks_only_for_its_own_domain() -> None:
