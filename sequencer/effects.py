@@ -40,6 +40,9 @@ from tracker.tasks import cancel_tasks, open_task
 FOR_GOOD = ("unsubscribed", "complained", "the address bounced", "may not be written to")
 """Ends after which open tasks of the enrolment make no sense any more."""
 
+ASKED = "decide:"
+"""How the keys begin of tasks that ask how an enrolment goes on."""
+
 
 class LostError(Exception):
     """Somebody else has moved this enrolment; what they did stands."""
@@ -142,6 +145,8 @@ async def apply(session: AsyncSession, case: Case, outcome: Outcome) -> None:
     )
     if not getattr(moved, "rowcount", 0):
         raise LostError
+    if row.state == Status.ASKING and outcome.state.status is not Status.ASKING:
+        await cancel_tasks(session, row.id, keys=ASKED, now=now)  # The question is answered.
     messages: dict[tuple[str, int], UUID] = {}
     for effect in outcome.effects:
         if isinstance(effect, Mail):
@@ -310,10 +315,6 @@ async def _ask(session: AsyncSession, case: Case, reason: str) -> None:
         detail={"sequence": case.plan.name, "step": row.step_id, "reason": reason},
         now=case.now,
     )
-
-
-ASKED = "decide:"
-"""How the keys begin of tasks that ask how an enrolment goes on."""
 
 
 async def _ended(session: AsyncSession, case: Case, reason: str) -> None:

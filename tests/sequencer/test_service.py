@@ -312,6 +312,7 @@ async def test_a_bad_item_asks_a_person_and_stops_nobody_else(world: World) -> N
         assert await service.resume(session, bad, now=world.now)
     await world.go()
     assert (await world.row(bad)).reason == "finished"
+    assert [task.state for task in await world.tasks()] == ["cancelled"]
 
 
 async def test_a_person_who_deals_with_the_question_takes_over(world: World) -> None:
