@@ -83,7 +83,8 @@ _DAYS = {
 }  # fmt: skip
 _DAYPARTS = {
     "morning": 9, "vormittag": 9, "vormittags": 9, "noon": 12, "lunch": 12, "mittag": 12,
-    "midi": 12, "mediodía": 12, "afternoon": 14, "nachmittag": 14, "nachmittags": 14, "après-midi": 14,
+    "midi": 12, "mediodía": 12, "afternoon": 14, "nachmittag": 14, "nachmittags": 14,
+    "après-midi": 14,
     "tarde": 14, "evening": 18, "abend": 18, "soir": 18, "night": 20, "matin": 9,
 }  # fmt: skip
 _UNITS = {

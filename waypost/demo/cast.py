@@ -20,6 +20,9 @@ REPLY_DOMAIN = f"reply.{DOMAIN}"
 HOST = "waypost.northwind.example"
 POSTAL_ADDRESS = "Northwind Heat, Mill Road 4, 10115 Berlin, Germany"
 
+REMINDER = "One workshop, one winter, one bill"
+"""The subject of the letter that is sent twice."""
+
 DOMAINS = tuple(
     f"{tree}.example" for tree in ("alder", "birch", "cedar", "elm", "hazel", "larch", "maple")
 )

@@ -49,6 +49,11 @@ class Letter:
         part = self.parsed.get_body(("html",))
         return str(part.get_content()) if part is not None else ""
 
+    @property
+    def bulk(self) -> bool:
+        """Whether it is a letter of a sequence: only those can be unsubscribed from."""
+        return "List-Unsubscribe" in self.parsed
+
     def links(self) -> list[str]:
         """Every link of the HTML part, in order."""
         return [link.replace("&amp;", "&") for link in re.findall(r'href="(http[^"]+)"', self.html)]

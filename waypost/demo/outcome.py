@@ -217,9 +217,8 @@ def _of_role(
         )
 
     mails = [world.letters.get(p.address, []) for p in people]
-    answers = [sum(_is_answer(letter.subject) for letter in letters) for letters in mails]
-    add("letters", expected.letters, [len(m) - a for m, a in zip(mails, answers, strict=True)])
-    add("answers", [expected.answers], answers)
+    add("letters", expected.letters, [sum(x.bulk for x in letters) for letters in mails])
+    add("answers", [expected.answers], [sum(not x.bulk for x in letters) for letters in mails])
     add(
         "suppressed",
         [expected.suppressed],
@@ -272,12 +271,10 @@ def _of_everything(facts: Facts, world: World, kills: int) -> list[Result]:
         (letter.rcpt_to, letter.subject)
         for letters in world.letters.values()
         for letter in letters
-        if letter.mail_from.startswith("b-") and not _is_answer(letter.subject)
+        if letter.bulk
     )
-    again = sum(count - 2 for (_, subject), count in steps.items() if count > 2)
-    again += sum(
-        count - 1 for (_, subject), count in steps.items() if "warm" in subject and count > 1
-    )
+    often = {cast.REMINDER: 2}
+    again = sum(max(0, count - often.get(subject, 1)) for (_, subject), count in steps.items())
     untraced = [address for address, row in facts.reading.items() if not row.trace]
     copies = sum(world.copies.values())
     refusals = [f"{who}: {code} {text}" for who, code, text in world.refused]
@@ -321,10 +318,6 @@ def _signatures(world: World) -> Result:
         str(good),
         good == len(letters) > 0,
     )
-
-
-def _is_answer(subject: str) -> bool:
-    return subject.lower().startswith("re:")
 
 
 def _top(facts: Facts, person: Person) -> str:
