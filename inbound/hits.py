@@ -45,7 +45,7 @@ from mail.address import parse_address
 from mail.tokens import Token, TokenKeys, TokenKind, TokenProblem
 from mta.recipients import ensure_contact, suppress
 from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Company, Contact, Delivery, Event, Message, Referral, Template
+from storage.tables import Company, Consent, Contact, Delivery, Event, Message, Referral, Template
 
 log = structlog.get_logger()
 
@@ -279,8 +279,9 @@ class Pages:
         async with self._sessions.read(company) as session:
             contact = await session.scalar(select(Contact).where(Contact.id == token.subject))
             firm = await session.get(Company, company)
-        if contact is None or firm is None:
-            raise _gone()
+            if contact is None or firm is None:
+                raise _gone()
+            open_to = await _may_answer(session, contact)
         wording = _WORDING.format(company=firm.name, address=_veiled(contact.address))
         answer = one(read_fields(await call.body()), "answer") if call.method == "POST" else ""
         if answer not in ("yes", "no"):
@@ -294,7 +295,14 @@ class Pages:
                 problems=problems,
             )
         kind = Kind.CONSENT_GIVEN if answer == "yes" else Kind.CONSENT_REFUSED
-        await self._consented(company, kind, contact.id, call, wording, page="invitation")
+        if answer in open_to:
+            await self._consented(company, kind, contact.id, call, wording, page="invitation")
+        elif answer == "yes" and open_to:
+            return self._say(
+                firm,
+                "Please write to us",
+                f"The answer for this address was no. Write to {firm.name} from it to change that.",
+            )
         if answer == "yes":
             return self._say(firm, "Thank you", f"{firm.name} may now write to you.")
         return self._say(firm, "Understood", f"{firm.name} will not write to you.")
@@ -321,6 +329,8 @@ class Pages:
                     .where(Contact.address == address.canonical)
                     .limit(1)
                 )
+            if invited is not None and "yes" not in await _may_answer(session, invited):
+                invited = None
         if address is None:
             problem = "That is not an e-mail address. It looks like name@example.com."
             return self._page(
@@ -452,6 +462,18 @@ async def _message(session: AsyncSession, message_id: UUID) -> Message:
     if message is None:
         raise _gone()
     return message
+
+
+async def _may_answer(session: AsyncSession, contact: Contact) -> frozenset[str]:
+    """Which answers count for a person.
+
+    The links pass through the hands of whoever invited them. So nobody is signed on again who has
+    said no, and the company's own contacts, who were never asked, can't be signed off by others.
+    """
+    state = await session.scalar(select(Consent.state).where(Consent.contact_id == contact.id))
+    if state is None and contact.origin.get("how") != "form":
+        return frozenset()
+    return frozenset({"no"} if state == "refused" else {"yes", "no"})
 
 
 def _veiled(address: str) -> str:

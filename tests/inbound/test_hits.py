@@ -22,7 +22,7 @@ from inbound.targets import target
 from mail.ids import uuid7
 from mail.tokens import Token, TokenKeys, TokenKind
 from storage.sessions import Sessions
-from storage.tables import Cluster, Contact, Delivery, Event, Referral, Suppression
+from storage.tables import Cluster, Consent, Contact, Delivery, Event, Referral, Suppression
 from tests.conftest import MONDAY
 from tests.inbound.world import Firm, add_firm
 
@@ -230,6 +230,22 @@ async def test_friends_are_invited_and_consent_themselves(
     assert "May Firm 1 write" in given.payload["evidence"]["wording"]
 
 
+async def test_a_friends_link_can_not_overrule_anybody(
+    web: Web, store: Sessions, keys: TokenKeys, firm: Firm
+) -> None:
+    async with store.begin(firm.id) as session:
+        session.add(bo := Contact(address="bo@friends.test", created_at=MONDAY))
+        await session.flush()
+        session.add(Consent(contact_id=bo.id, state="refused", changed_at=MONDAY))
+    refused = "/k/" + link(keys, TokenKind.CONSENT, firm, bo.id)
+    assert (
+        "answer for this address was no" in (await web.post(refused, data={"answer": "yes"})).text
+    )
+    customer = "/k/" + link(keys, TokenKind.CONSENT, firm, firm.contact)
+    assert (await web.post(customer, data={"answer": "no"})).status_code == 200
+    assert await events(store, firm) == []
+
+
 async def test_a_wrong_form_keeps_what_was_typed_and_says_why(
     web: Web,
     store: Sessions,
@@ -260,6 +276,7 @@ async def test_only_invited_addresses_join_and_nobody_learns_which(
         session.add(bo := Contact(address="bo@friends.test", created_at=MONDAY))
         session.add(cluster := Cluster(root_id=firm.contact, created_at=MONDAY))
         await session.flush()
+        session.add(Consent(contact_id=bo.id, state="needed", changed_at=MONDAY))
         session.add(
             Referral(
                 cluster_id=cluster.id,
