@@ -57,6 +57,10 @@ ATTEMPT_SECONDS = 900.0
 """The longest that one attempt may take, whatever the other server does."""
 
 
+SENDER_SECONDS = 5.0
+"""How long a company's address, domains and keys are remembered."""
+
+
 class LeaseLostError(Exception):
     """The lease ran out before the message went out; somebody else may have it."""
 
@@ -91,22 +95,19 @@ class Press:
         self._seal = seal
         self._spool = spool
         self._generic: OrderedDict[UUID, GenericMessage] = OrderedDict()
+        self._senders: dict[UUID, tuple[float, Company | None, Sequence[Domain]]] = {}
         self._signers: dict[tuple[str, str, str], Signer] = {}
 
     async def load(self, claim: Claim) -> Sending:
         """Everything for one claim. Raises `PermanentError` if something of it is missing."""
         message = claim.message
-        async with self._sessions.read(claim.company_id) as session:
-            company = await session.get(Company, claim.company_id)
-            host = message.sender.rpartition("@")[2].lower()
-            domains = (await session.scalars(select(Domain))).all()
-            template = None
-            if message.template_id not in self._generic:
-                template = (
-                    await session.scalars(
-                        select(Template).where(Template.id == message.template_id)
-                    )
-                ).one_or_none()
+        company, domains = await self._sender(claim.company_id)
+        template = None
+        if message.template_id not in self._generic:
+            async with self._sessions.read(claim.company_id) as session:
+                found = select(Template).where(Template.id == message.template_id)
+                template = (await session.scalars(found)).one_or_none()
+        host = message.sender.rpartition("@")[2].lower()
         fitting = [d for d in domains if host == d.name or host.endswith(f".{d.name}")]
         domain = max(fitting, key=lambda one: len(one.name), default=None)
         if domain is None or company is None:
@@ -129,6 +130,17 @@ class Press:
             reply_token=_kept_token(message),
         )
         return Sending(claim, generic, letter, self._signer(domain))
+
+    async def _sender(self, company_id: UUID) -> tuple[Company | None, Sequence[Domain]]:
+        """The company and its domains, as they were some seconds ago at the most."""
+        until, company, domains = self._senders.get(company_id, (0.0, None, ()))
+        if until < time.monotonic():
+            async with self._sessions.read(company_id) as session:
+                company = await session.get(Company, company_id)
+                domains = (await session.scalars(select(Domain))).all()
+            until = time.monotonic() + SENDER_SECONDS
+            self._senders[company_id] = (until, company, domains)
+        return company, domains
 
     async def _compiled(self, message: Message, template: Template | None) -> GenericMessage:
         assert message.template_id is not None
@@ -195,7 +207,7 @@ class Deliverer:
         self._wake = asyncio.Event()
         self._stopping = False
         self._active: Counter[str] = Counter()
-        self._fences: dict[str, float] = {}
+        self._leases: dict[UUID, tuple[str, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: dict[str, list[tuple[float, Connection]]] = {}
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="sign")
@@ -270,7 +282,7 @@ class Deliverer:
         for claim in claims:
             site = self._routes.site(claim.destination)
             self._active[site] += 1
-            self._fences[claim.fence] = lease_end
+            self._leases[claim.id] = (claim.fence, lease_end)
             task = asyncio.create_task(self._deliver(claim, site))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -290,7 +302,7 @@ class Deliverer:
             self._active[site] -= 1
             if not self._active[site]:
                 del self._active[site]
-            self._fences.pop(claim.fence, None)
+            self._leases.pop(claim.id, None)
             self._wake.set()
 
     async def _record(self, claim: Claim, outcome: Outcome) -> None:
@@ -428,7 +440,7 @@ class Deliverer:
         return_path: str,
         content: bytes,
     ) -> Outcome:
-        if time.monotonic() >= self._fences.get(claim.fence, 0.0):
+        if time.monotonic() >= self._leases.get(claim.id, ("", 0.0))[1]:
             await connection.close()
             raise LeaseLostError
         try:
@@ -466,20 +478,20 @@ class Deliverer:
                     await entry[1].close()
                 if not kept:
                     self._idle.pop(site, None)
-            if now - last < LEASE.total_seconds() / 3 or not self._fences:
+            if now - last < LEASE.total_seconds() / 3 or not self._leases:
                 continue
             last = now
-            fences = list(self._fences)
+            held = {key: fence for key, (fence, _) in self._leases.items()}
             until = self._clock() + LEASE
             try:
                 async with self._sessions.begin(EVERY_COMPANY) as session:
-                    await queue.renew(session, fences, until=until)
+                    await queue.renew(session, held, until=until)
             except (OSError, OperationalError) as error:
                 log.error("queue.leases_not_renewed", cause=str(error)[:200])
                 continue
-            for fence in fences:
-                if fence in self._fences:
-                    self._fences[fence] = now + LEASE.total_seconds()
+            for key, fence in held.items():
+                if key in self._leases:
+                    self._leases[key] = (fence, now + LEASE.total_seconds())
 
 
 def _kept_token(message: Message) -> Token | None:

@@ -1,6 +1,6 @@
 """Mail waiting to leave: who takes which delivery, what came of it, and what people may do to it.
 
-A claim is a lease with a fence: `claimed_by` names role, run and claim, and a result is recorded
+A claim is a lease with a fence: `claimed_by` names role, run and round, and a result is recorded
 only while the row still carries it. The attempt and the time of the next one are written before
 anybody dials, so that a crash never leads to hammering a server.
 """
@@ -8,7 +8,7 @@ anybody dials, so that a crash never leads to hammering a server.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,7 +27,6 @@ from storage.tables import Attempt, Delivery, Message
 
 LEASE = timedelta(seconds=60)
 LANES = (0, 1, 2)
-CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,9 @@ async def claim_due(
     room: Callable[[str], int],
     full: Collection[str] = (),
 ) -> list[Claim]:
-    """Takes up to `limit` due deliveries for `owner`; needs a session for every company.
+    """Takes up to `limit` due deliveries; needs a session for every company.
+
+    `owner` names the claim and is never used for two of them.
 
     `room` says how many more may be in progress at a site, which is what `site` makes of a
     destination; destinations in `full` are passed by.
@@ -74,41 +75,31 @@ async def claim_due(
     """
     due = await _due(session, now=now, limit=limit, site=site, room=room, full=full)
     facts = await facts_for(session, due)
-    claims: list[Claim] = []
+    allowed: list[Delivery] = []
     refused: list[tuple[Delivery, Message, str]] = []
-    for number, delivery in enumerate(due):
+    for delivery in due:
         known, message = facts[delivery.id]
         why = decide(known, now=now)
-        if why:
-            values: dict[str, Any] = {"state": State.SKIPPED, "reason": why, "finished_at": now}
-            if await _set(session, delivery, **values):
-                refused.append((delivery, message, why))
-            continue
-        fence, until = f"{owner}/{number}", now + LEASE
-        attempts = delivery.attempts + 1
-        taken = await _set(
-            session,
-            delivery,
-            state=State.SENDING,
-            claimed_by=fence,
-            claimed_until=until,
-            attempts=attempts,
-            due_at=now + schedule.wait(attempts),
+        if not why:
+            allowed.append(delivery)
+        elif await _set(session, delivery, state=State.SKIPPED, reason=why, finished_at=now):
+            refused.append((delivery, message, why))
+    taken = await _take(session, allowed, owner=owner, now=now, schedule=schedule)
+    claims = [
+        Claim(
+            delivery.id,
+            delivery.company_id,
+            delivery.recipient,
+            delivery.destination,
+            delivery.attempts + 1,
+            delivery.expires_at,
+            owner,
+            now + LEASE,
+            facts[delivery.id][1],
         )
-        if taken:
-            claims.append(
-                Claim(
-                    delivery.id,
-                    delivery.company_id,
-                    delivery.recipient,
-                    delivery.destination,
-                    attempts,
-                    delivery.expires_at,
-                    fence,
-                    until,
-                    message,
-                )
-            )
+        for delivery in allowed
+        if delivery.id in taken
+    ]
     for delivery, message, why in refused:
         narrow(session, delivery.company_id)
         await _tell(session, message, State.SKIPPED, now=now, reason=why)
@@ -149,6 +140,41 @@ async def _due(
                     taken[name] += 1
                     chosen.append(delivery)
     return chosen
+
+
+async def _take(
+    session: AsyncSession,
+    allowed: Sequence[Delivery],
+    *,
+    owner: str,
+    now: datetime,
+    schedule: RetrySchedule,
+) -> set[UUID]:
+    """Claims by compare and set, those with the same history in one statement.
+
+    The count of attempts is what is compared: every claim raises it.
+    """
+    groups: dict[tuple[str, int], list[UUID]] = {}
+    for delivery in allowed:
+        groups.setdefault((delivery.state, delivery.attempts), []).append(delivery.id)
+    taken: set[UUID] = set()
+    for (state, attempts), ids in groups.items():
+        taken.update(
+            await session.scalars(
+                update(Delivery)
+                .where(Delivery.id.in_(ids), Delivery.state == state, Delivery.attempts == attempts)
+                .values(
+                    state=State.SENDING,
+                    claimed_by=owner,
+                    claimed_until=now + LEASE,
+                    attempts=attempts + 1,
+                    due_at=now + schedule.wait(attempts + 1),
+                )
+                .returning(Delivery.id)
+                .execution_options(synchronize_session=False)
+            )
+        )
+    return taken
 
 
 async def _set(session: AsyncSession, delivery: Delivery, **values: Any) -> bool:
@@ -252,15 +278,18 @@ async def _tell(
     )
 
 
-async def renew(session: AsyncSession, fences: Collection[str], *, until: datetime) -> None:
-    """Keeps the leases of deliveries that are still in progress."""
-    names = sorted(fences)
-    for start in range(0, len(names), CHUNK):
+async def renew(session: AsyncSession, held: Mapping[UUID, str], *, until: datetime) -> None:
+    """Keeps the leases of deliveries that are still in progress, by id with their fences."""
+    by_fence: dict[str, list[UUID]] = {}
+    for key, fence in held.items():
+        by_fence.setdefault(fence, []).append(key)
+    for fence, keys in by_fence.items():
         await session.execute(
             update(Delivery)
             .where(
                 Delivery.state == State.SENDING,
-                Delivery.claimed_by.in_(names[start : start + CHUNK]),
+                Delivery.claimed_by == fence,
+                Delivery.id.in_(keys),
             )
             .values(claimed_until=until)
             .execution_options(synchronize_session=False)
