@@ -245,7 +245,8 @@ class Pages:
                     friend.address,
                     name=friend.name,
                     origin={
-                        "how": "form",
+                        "by": "referral",
+                        "mode": "form",
                         "inviter": str(message.contact_id),
                         "message": str(message.id),
                     },
@@ -471,7 +472,7 @@ async def _may_answer(session: AsyncSession, contact: Contact) -> frozenset[str]
     said no, and the company's own contacts, who were never asked, can't be signed off by others.
     """
     state = await session.scalar(select(Consent.state).where(Consent.contact_id == contact.id))
-    if state is None and contact.origin.get("how") != "form":
+    if state is None and "inviter" not in contact.origin:
         return frozenset()
     return frozenset({"no"} if state == "refused" else {"yes", "no"})
 

@@ -214,7 +214,7 @@ async def test_friends_are_invited_and_consent_themselves(
     assert event.payload["people"][0] == {"address": "bo@friends.test", "name": "Bo <b>"}
     async with store.read(firm.id) as session:
         bo = (await session.scalars(select(Contact).where(Contact.name == "Bo <b>"))).one()
-    assert bo.origin["how"] == "form"
+    assert bo.origin["inviter"] == str(firm.contact)
 
     invitation = "/k/" + link(keys, TokenKind.CONSENT, firm, bo.id)
     assert f"https://go.firm1.test{invitation}" in done.text
