@@ -115,7 +115,8 @@ async def _step(
         return False
     except Exception as error:
         log.error("step.failed", enrolment_id=str(enrolment), cause=repr(error)[:300])
-        reason = error.public if isinstance(error, WaypostError) else "the step failed by a mistake"
+        mistake = f"the step failed by a mistake ({type(error).__name__})"
+        reason = error.public if isinstance(error, WaypostError) else mistake
         return await _stuck(sessions, company, enrolment, version, reason, now)
 
 
