@@ -130,9 +130,9 @@ def test_encodings_and_delimiters_are_guessed() -> None:
 
 def test_a_cell_that_would_run_as_a_formula_is_defused() -> None:
     report = Report()
-    list(_rows(io.BytesIO(b"email\n=1+1\n"), report))
-    assert "'=" not in to_csv(report.problems)  # Our own words come first in the cell.
-    assert '"' in to_csv(report.problems)
+    list(_rows(io.BytesIO(b"=email\nnot an address\n"), report))
+    assert [problem.column for problem in report.problems] == ["=email"]
+    assert to_csv(report.problems).splitlines()[1].startswith("2,'=email,")
 
 
 @given(st.binary(max_size=400))
