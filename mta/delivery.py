@@ -239,6 +239,8 @@ class Deliverer:
                     started = await self.start_due()
                 except (OSError, OperationalError) as error:
                     log.error("queue.store_lost", cause=str(error)[:200])
+                except Exception:  # Whatever it is, mail goes on when it is over.
+                    log.exception("queue.failed")
                 if not started and not self._stopping:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), self._tick)
@@ -298,6 +300,8 @@ class Deliverer:
             log.warning("delivery.lease_lost", delivery_id=str(claim.id))
         except (OSError, OperationalError) as error:  # The lease ends, and it is tried again.
             log.error("delivery.store_lost", delivery_id=str(claim.id), cause=repr(error))
+        except Exception:
+            log.exception("delivery.failed", delivery_id=str(claim.id))
         finally:
             self._active[site] -= 1
             if not self._active[site]:

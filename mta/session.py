@@ -365,11 +365,13 @@ class Conversation(SMTP):
             await self.push("501 5.5.4 DATA stands alone")
             return
         await self.push("354 End with <CR><LF>.<CR><LF>")
-        content = await self._take_data()
-        answer = self._too_big() if content is None else _judge_content(content)
-        if content is not None and not answer:
-            answer = await self._keep(content)
-        self._set_rset_state()
+        try:
+            content = await self._take_data()
+            answer = self._too_big() if content is None else _judge_content(content)
+            if content is not None and not answer:
+                answer = await self._keep(content)
+        finally:
+            self._set_rset_state()  # Also after a failure: the next message begins anew.
         await self.push(answer)
 
     async def _take_data(self) -> bytes | None:

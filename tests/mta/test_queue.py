@@ -30,6 +30,12 @@ from tests.mta.house import Tenant, order
 SCHEDULE = RetrySchedule()
 
 
+@pytest.fixture
+def store(any_store: Sessions) -> Sessions:
+    """The queue has to work the same way on both kinds of database."""
+    return any_store
+
+
 async def put(store: Sessions, tenant: Tenant, key: str, **changes: Any) -> Message:
     async with store.begin(tenant.id) as session:
         return await submit(session, order(key, **changes), now=MONDAY)

@@ -248,7 +248,9 @@ async def test_a_store_that_fails_is_not_told_to_the_client(
         raise RuntimeError("secret path /var/lib")
 
     monkeypatch.setattr(doors.spool, "append", fail)
-    heard = await doors.say(ENVELOPE + b"Subject: x\r\n\r\n.\r\n")
+    again = b"MAIL FROM:<a@x.test>\r\n"
+    heard = await doors.say(ENVELOPE + b"Subject: x\r\n\r\n.\r\n" + again)
+    assert codes(heard)[-2:] == ["250", "221"]
     assert "451 4.3.0 We can't take this now; please try again" in heard
     assert "secret" not in " ".join(heard)
     assert await doors.kept() == []
