@@ -168,7 +168,8 @@ class Wish(StrEnum):
 _YES = frozenset({"ok", "okay", "yes", "approve", "approved", "send", "ja", "oui", "si", "sí"})
 _NO = frozenset({"no", "reject", "rejected", "nein", "non"})
 _BUT = re.compile(
-    r"\b(but|however|except|instead|change|replace|remove|only if|not|don't|aber|nicht|mais|pero)\b",
+    r"\b(but|however|except|instead|change|replace|remove|only if|not|don't|aber|nicht|mais|pero)"
+    r"\b",
     re.IGNORECASE,
 )
 MAX_AFTER_OK = 12
