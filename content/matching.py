@@ -46,7 +46,7 @@ _EMPTY = frozenset(
 _CONCEPTS = {
     "price": "price prices pricing priced cost costs quote quotation fee fees expensive charge "
     "charges preis preise kosten kostet prix coûte coûtent tarif tarifs precio precios cuesta",
-    "meeting": "meet meeting appointment visit come call treffen termin besuch rencontrer "
+    "meeting": "meet meeting appointment visit call treffen termin besuch rencontrer "
     "rendez réunion reunión cita llamar",
     "noise": "loud noise noisy quiet decibel decibels laut lärm leise bruit bruyant ruido",
     "warranty": "warranty guarantee garantie gewährleistung garantía",

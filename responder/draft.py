@@ -116,6 +116,7 @@ def compose(
     said = {_bare(s) for text in wanted.sent_before for s in sentences_of(text)}
     writer = _Writer(said)
     writer.line(_greeting(wanted.first_name, language), f"template:greeting.{language}")
+    writer.paragraph()
     writer.first_new(_OPENINGS[language], f"template:opening.{language}")
     writer.paragraph()
     for need, question in _asked(wanted, label_of):
@@ -163,8 +164,6 @@ class _Writer:
         """A line of its own, such as the greeting; these may recur from mail to mail."""
         if text.strip():
             self.sentences.append(Sentence(text, source))
-            if self._paragraphs[-1] and not source.startswith("slot:"):
-                self.paragraph()
             self._paragraphs[-1].append(text + "\n")
 
     def first_new(self, variants: Iterable[str], source: str) -> None:
