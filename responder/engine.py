@@ -126,7 +126,7 @@ class Engine:
         )
 
     def _assert(self, fact: Fact) -> None:
-        symbols = {name: clips.Symbol(value) for name, value in fact.symbols.items()}
+        symbols = {name: clips.Symbol(str(value)) for name, value in fact.symbols.items()}
         template = self._environment.find_template(fact.template)
         template.assert_fact(**symbols, **fact.values)
 

@@ -125,10 +125,13 @@ def case_of(
 ) -> Case:
     """The case of one reply that was read."""
     pieces = tuple(
-        Piece(one.intent, one.source, float(one.weight), one.phrase) for one in reading.evidence
+        Piece(str(one.intent), str(one.source), float(one.weight), one.phrase)
+        for one in reading.evidence
     )
     if not pieces:
-        pieces = tuple(Piece(label, "model", value) for label, value in reading.intents.items())
+        pieces = tuple(
+            Piece(str(label), "model", value) for label, value in reading.intents.items()
+        )
     people = tuple(
         dict.fromkeys(one.value or one.text for one in reading.entities if one.kind in _PEOPLE)
     )

@@ -82,8 +82,8 @@ def _answer(line: str, reader: ReaderOf) -> Mapping[str, Any]:
     except Exception as error:  # Whatever it is about this reply, the next one is answered.
         return {"error": f"It could not be read: {type(error).__name__}: {str(error)[:200]}"}
     return {
-        "intents": dict(reading.intents),
-        "top": reading.top,
+        "intents": {str(label): value for label, value in reading.intents.items()},
+        "top": str(reading.top),
         "abstain": reading.abstain,
         "why_abstain": reading.why_abstain,
         "language": reading.language,
