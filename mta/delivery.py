@@ -57,6 +57,9 @@ ATTEMPT_SECONDS = 900.0
 """The longest that one attempt may take, whatever the other server does."""
 
 
+GRACE_SECONDS = 20.0
+"""What deliveries in progress get when the process is asked to end."""
+
 SENDER_SECONDS = 5.0
 """How long a company's address, domains and keys are remembered."""
 
@@ -247,11 +250,25 @@ class Deliverer:
             await self.settle()
         finally:
             keeper.cancel()
-            for connections in self._idle.values():
-                for _, connection in connections:
-                    await connection.close()
-            self._idle.clear()
-            self._pool.shutdown(wait=False)
+
+    async def close(self, *, grace: float = GRACE_SECONDS) -> None:
+        """Ends what is in progress, after `grace` seconds by force, and hangs up.
+
+        What is cut off stays claimed, and the next run of this role takes it back.
+        """
+        self.stop()
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                log.warning("delivery.cut_off", deliveries=len(late))
+                await asyncio.wait(late)
+        for connections in self._idle.values():
+            for _, connection in connections:
+                await connection.close()
+        self._idle.clear()
+        self._pool.shutdown(wait=False)
 
     async def settle(self) -> None:
         """Waits until nothing is in progress."""

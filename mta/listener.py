@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Mapping
 
@@ -18,6 +19,8 @@ MX = Door("mx")
 SUBMISSION = Door("submission", submission=True)
 SUBMISSIONS = Door("submissions", submission=True, implicit_tls=True)
 
+GRACE_SECONDS = 5.0
+
 MAX_CONNECTIONS = 5000
 MAX_PER_NETWORK = 200
 """Connections at the same time, in all and from one address."""
@@ -30,6 +33,8 @@ class Listener:
         """`share_ports` lets several processes listen on the same ones (SO_REUSEPORT)."""
         self._house = house
         self._listen = listen
+        # aiosmtpd logs every command line, and with AUTH the password in it.
+        logging.getLogger("mail.log").setLevel(logging.CRITICAL)
         self._share = share_ports
         self._servers: list[asyncio.Server] = []
         self._open: set[Conversation] = set()
@@ -61,13 +66,22 @@ class Listener:
             log.info("smtp.listening", door=door.name, port=self.ports[door.name])
 
     async def stop(self) -> None:
-        """Takes no new connections and ends those that are open."""
+        """Takes no new connections and ends those that are open.
+
+        Who is just having a message kept still hears that it was, or it would come again.
+        """
         for server in self._servers:
             server.close()
-        for conversation in list(self._open):
-            if conversation.transport is not None:
-                conversation.transport.close()
         self._servers.clear()
+        end = asyncio.get_running_loop().time() + GRACE_SECONDS
+        while self._open:
+            late = asyncio.get_running_loop().time() > end
+            for conversation in list(self._open):
+                if late or not conversation.keeping:
+                    self._open.discard(conversation)
+                    conversation.dismiss()
+            if self._open:
+                await asyncio.sleep(0.01)
 
     def _conversation(self, door: Door) -> asyncio.Protocol:
         if len(self._open) >= MAX_CONNECTIONS:

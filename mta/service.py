@@ -133,8 +133,7 @@ class MailService:
     async def stop(self) -> None:
         """Closes the doors, ends the deliveries in hand and writes what is to be written."""
         await self.listener.stop()
-        self.deliverer.stop()
-        await self.deliverer.settle()
+        await self.deliverer.close()
         await self._ledger.close()
         await asyncio.to_thread(self._spool.close)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -112,6 +113,7 @@ class Conversation(SMTP):
         self._credential: Credential | None = None
         self._errors = 0
         self._commands = 0
+        self.keeping = False
         self._deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -145,6 +147,16 @@ class Conversation(SMTP):
             self._deadline.cancel()
         self._gone(self)
         super().connection_lost(error)
+
+    def dismiss(self) -> None:
+        """Ends the conversation because we close."""
+        transport: Any = self.transport
+        if transport is None:
+            return
+        # A TLS transport whose other end has just gone raises here (CPython's sslproto).
+        with contextlib.suppress(AttributeError, RuntimeError):
+            transport.write(b"421 4.3.2 Closing for a moment, come back soon\r\n")
+            transport.close()
 
     def _end(self, transport: asyncio.BaseTransport) -> None:
         log.info("smtp.session_too_long", door=self._door.name, peer=self._peer)
@@ -404,6 +416,13 @@ class Conversation(SMTP):
         return content.replace(b"\r\n..", b"\r\n.") if b"\r\n.." in content else content
 
     async def _keep(self, content: bytes) -> str:
+        self.keeping = True
+        try:
+            return await self._keep_it(content)
+        finally:
+            self.keeping = False
+
+    async def _keep_it(self, content: bytes) -> str:
         client = Client(self._peer, str(self._state.host_name), self._credential)
         intake, mail_from = self._house.intake, self._mail_from or ""
         if not self._door.submission:

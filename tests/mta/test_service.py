@@ -496,3 +496,25 @@ async def test_another_processs_lease_is_left_alone(
         post.service.wake()
         await asyncio.sleep(0.3)
     assert post.sink.taken == []
+
+
+async def test_ending_in_the_middle_of_a_delivery_lets_it_finish(
+    store: Sessions, acme: Tenant, start: Start
+) -> None:
+    async with start(Sink(delay=0.5)) as post:
+        message = await send(store, acme, post)
+        await until(in_state(store, message, "sending"))
+    assert (await delivery_of(store, message)).state == "delivered"
+    assert len(post.sink.taken) == 1
+
+
+async def test_a_run_that_is_cut_off_holds_nothing_and_is_taken_up_again(
+    store: Sessions, acme: Tenant, start: Start
+) -> None:
+    async with start(Sink(delay=5)) as post:
+        message = await send(store, acme, post)
+        await until(in_state(store, message, "sending"))
+        await post.service.deliverer.close(grace=0.1)
+    assert (await delivery_of(store, message)).state == "sending"
+    async with start() as post:
+        await until(in_state(store, message, "delivered"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -254,6 +255,30 @@ async def test_a_store_that_fails_is_not_told_to_the_client(
     assert "451 4.3.0 We can't take this now; please try again" in heard
     assert "secret" not in " ".join(heard)
     assert await doors.kept() == []
+
+
+async def test_closing_lets_a_client_hear_that_its_message_was_kept(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = doors.spool.append
+
+    async def slow(data: bytes) -> dict[str, object]:
+        await asyncio.sleep(0.3)
+        return await append(data)
+
+    monkeypatch.setattr(doors.spool, "append", slow)
+    talk = asyncio.create_task(doors.say(ENVELOPE + b"Subject: x\r\n\r\n.\r\n"))
+    await asyncio.sleep(0.15)
+    await doors.listener.stop()
+    heard = await talk
+    assert codes(heard)[5] == "250"
+    assert len(await doors.kept()) == 1
+
+
+async def test_no_password_is_logged(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    await doors.say(b"EHLO x.test\r\n", b"AUTH PLAIN c2VjcmV0\r\n", door="submission")
+    assert "c2VjcmV0" not in caplog.text
 
 
 async def test_loops_and_recipients_have_an_end(doors: Doors) -> None:
