@@ -1,16 +1,10 @@
-"""The mail role of one process: doors, deliveries, housekeeping of the spool."""
+"""The mail role of one process: doors and deliveries."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
-
-import structlog
-from sqlalchemy import select
 
 from config.settings import Settings
 from mail.tokens import TokenKeys
@@ -27,12 +21,7 @@ from mta.routes import DirectToMx, Host, Routes, SmartHost
 from mta.session import House, Limits
 from mta.spool import Spool
 from storage.sealing import Seal
-from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Arrival, Message, Template
-
-log = structlog.get_logger()
-
-HOUSEKEEPING_SECONDS = 3600.0
+from storage.sessions import Sessions
 
 
 class MailService:
@@ -121,14 +110,8 @@ class MailService:
         await self.listener.start({door: port for door, port in doors.items() if port})
 
     async def run(self) -> None:
-        """Delivers and keeps house until `stop`."""
-        keeping = asyncio.create_task(self._keep_house())
-        try:
-            await self.deliverer.run()
-        finally:
-            keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeping
+        """Delivers until `stop`."""
+        await self.deliverer.run()
 
     async def stop(self) -> None:
         """Closes the doors, ends the deliveries in hand and writes what is to be written."""
@@ -140,24 +123,6 @@ class MailService:
     def wake(self) -> None:
         """There may be mail to deliver."""
         self.deliverer.wake()
-
-    async def collect_spool(self) -> list[str]:
-        """Removes what no row refers to any more; says which segments went."""
-        before = time.time()
-        keep: list[dict[str, Any]] = []
-        async with self._sessions.read(EVERY_COMPANY) as session:
-            for column in (Arrival.spool, Message.spool, Template.spool):
-                found = await session.scalars(select(column).where(column.is_not(None)))
-                keep += [place for place in found if place]
-        return await asyncio.to_thread(self._spool.collect, keep, now=before)
-
-    async def _keep_house(self) -> None:
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_SECONDS)
-            try:
-                await self.collect_spool()
-            except Exception:  # Tidying may wait; mail may not.
-                log.exception("spool.not_collected")
 
 
 def make_routes(settings: Settings, resolver: Resolver) -> Routes:
