@@ -1,0 +1,1 @@
+"""The pages, a module for each; what they show comes from `console.queries`."""

@@ -1,0 +1,1 @@
+"""What pages show, read in a session of one company."""
