@@ -259,7 +259,7 @@ _NUMERIC = re.compile(
 )
 _CJK = re.compile(r"(?:(20\d\d)\s?[年년]\s?)?(\d{1,2})\s?[月월]\s?(\d{1,2})\s?[日일號号]")
 _DAY_MONTH = re.compile(
-    r"(?<!\d)(\d{1,2})(?:st|nd|rd|th|er|re|\.|º|ª|°|e|ste|de)?,?\s?(?:(?:of|de|del|d')\s?)?"
+    r"(?<!\d)(\d{1,2})(?:st|nd|rd|th|er|re|\.|º|ª|°|e|ste|de)?,?\s?(?:(?:of|de|del)\s|d'\s?)?"
     r"([^\W\d_]{3,12})\.?,?(?:\s?(?:de|del)\s)?\s?(20\d\d)?\b"
 )
 _MONTH_DAY = re.compile(

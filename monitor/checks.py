@@ -109,13 +109,11 @@ async def _host_name(settings: Settings, resolver: Resolver) -> Finding:
 async def _domain(
     settings: Settings, seal: Seal, resolver: Resolver, domain: Domain
 ) -> list[Finding]:
-    public = urlsplit(settings.public.url).hostname or settings.host.name
-    found = await accounts.check_domain(
-        resolver, domain, seal, host=settings.host.name, public_host=public
-    )
+    try:
+        found = await accounts.check_domain(resolver, domain, seal, host=settings.host.name)
+    except TemporaryError as error:
+        return [Finding(f"{domain.name} ({error.public})", False, "Try again later.")]
     return [
-        Finding(
-            f"{domain.name}: {check.record.type} {check.record.name}", check.right, check.remedy
-        )
-        for check in found
+        Finding(f"{one.record.type} {one.record.name}", not one.problem, one.problem)
+        for one in found
     ]

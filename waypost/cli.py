@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mail.errors import ConfigError, WaypostError
 from waypost import __version__
@@ -68,7 +69,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = argparse._SubParsersAction  # The type has no public name.
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _add(commands: Commands, name: str, run: str, text: str) -> argparse.ArgumentParser:

@@ -34,6 +34,6 @@ async def collect_spool(parts: Appliance) -> None:
             for column in (Arrival.spool, Message.spool, Template.spool)
             for place in await session.scalars(select(column).where(column.is_not(None)))
         ]
-    removed = parts.spool.collect(kept)
+    removed = parts.spool.collect(kept, now=parts.clock().timestamp())
     if removed:
-        log.info("spool.collected", segments=removed)
+        log.info("spool.collected", segments=len(removed))

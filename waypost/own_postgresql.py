@@ -61,18 +61,37 @@ class OwnPostgresql:
         data.mkdir()
         if account:
             shutil.chown(data, account["user"])
-        quiet: dict[str, Any] = {
+        quiet: Any = {
             "stdout": subprocess.PIPE,
             "stderr": subprocess.STDOUT,
             "cwd": "/",
             "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
         }
-        make = [programs / "initdb", "-D", data, "-U", "waypost", "-A", "trust", "-E", "UTF8", "-N"]
+        make: list[Any] = [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "waypost",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "-N",
+        ]
         made = subprocess.run(make, check=False, **quiet, **account)
         if made.returncode:
             raise ConfigError("PostgreSQL could not be set up", made.stdout.decode()[-500:])
         self._port = _free_port()
-        serve = [programs / "postgres", "-D", data, "-p", str(self._port), "-h", "127.0.0.1"]
+        serve: list[Any] = [
+            programs / "postgres",
+            "-D",
+            data,
+            "-p",
+            str(self._port),
+            "-h",
+            "127.0.0.1",
+        ]
         serve += ["-k", data, "-c", "max_connections=200", "-c", "shared_buffers=64MB"]
         with log.open("wb") as output:
             self._server = subprocess.Popen(serve, **{**quiet, "stdout": output}, **account)

@@ -34,7 +34,7 @@ async def serve_role(settings: Settings, role: str, name: str) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
     run = {"mail": _mail, "engine": _engine, "web": _web}[role]
-    async with appliance(settings, name=name) as parts:
+    async with appliance(settings) as parts:
         log.info("role.ready", role=name)
         await run(parts, name, stop)
     log.info("role.stopped", role=name)
@@ -57,7 +57,7 @@ async def _mail(parts: Appliance, name: str, stop: asyncio.Event) -> None:
         spool=parts.spool,
         resolver=parts.resolver,
         clock=parts.clock,
-        name=name,
+        role=name,
     )
     await service.start()
     try:
@@ -111,6 +111,7 @@ async def _engine(parts: Appliance, name: str, stop: asyncio.Event) -> None:
         spool=parts.spool,
         clock=parts.clock,
         poll=settings.engine.mailbox_poll.total_seconds(),
+        max_message_bytes=settings.smtp.max_message,
     )
     scheduler = AsyncIOScheduler(timezone="UTC")
     _housekeeping(scheduler, parts)

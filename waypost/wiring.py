@@ -65,10 +65,8 @@ def token_keys(settings: Settings) -> TokenKeys:
 
 
 @asynccontextmanager
-async def appliance(
-    settings: Settings, *, name: str = "cli", migrated: bool = True
-) -> AsyncIterator[Appliance]:
-    """An appliance for the length of a command or a process called `name`.
+async def appliance(settings: Settings, *, migrated: bool = True) -> AsyncIterator[Appliance]:
+    """An appliance for the length of a command or a process.
 
     Raises `ConfigError` if the database is not at this version's tables, unless `migrated` is
     false: then it is brought there.
@@ -83,7 +81,7 @@ async def appliance(
             raise ConfigError(
                 "The database is not at this version's tables. `waypost upgrade` brings it there."
             )
-        spool = Spool(settings.host.data / "spool", name=name)
+        spool = Spool(settings.host.data / "spool")
         try:
             yield Appliance(
                 settings=settings,
@@ -91,7 +89,9 @@ async def appliance(
                 keys=token_keys(settings),
                 seal=Seal(secret_file(keys_folder(settings) / "seal")),
                 spool=spool,
-                resolver=Resolver(settings.dns.servers, timeout=settings.dns.timeout_seconds),
+                resolver=Resolver(
+                    settings.dns.servers, timeout_seconds=settings.dns.timeout_seconds
+                ),
                 clock=now,
             )
         finally:

@@ -18,6 +18,7 @@ WRITTEN = datetime(2024, 12, 16, 9, tzinfo=UTC)  # A Monday.
     [
         ("I am out of the office until January 3rd with limited access.", (2025, 1, 3)),
         ("I will be back on Monday, 6 January 2025.", (2025, 1, 6)),
+        ("I am away and back on 27 December 2024.", (2024, 12, 27)),
         ("I'm away from 12/20/2024 through 1/2/2025.", (2025, 1, 3)),
         ("I am on leave from 20 to 30 December and return on 2 January.", (2025, 1, 2)),
         ("Out of office, back on Thursday.", (2024, 12, 19)),

@@ -18,7 +18,7 @@ def parse(chosen: Namespace) -> int:
         stream.run(sys.stdin, sys.stdout)
         return 0
     try:
-        raw = Path(chosen.file).read_bytes()
+        raw = stream.read(chosen.file)
     except OSError as error:
         raise PermanentError(f"{chosen.file}: can't be read: {error.strerror}.") from None
     print(stream.explain(analyse(raw)))

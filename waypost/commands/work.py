@@ -29,8 +29,13 @@ def import_contacts(chosen: Namespace) -> int:
         )
         for problem in report.problems:
             print(problem)
-        print(f"{report.added} added, {report.merged} merged, {len(report.problems)} refused.")
-        return 1 if report.problems else 0
+        if report.not_listed:
+            print(f"… and {report.not_listed} more.")
+        print(
+            f"{report.added} added, {report.known} known before, "
+            f"{report.merged} twice in the file, {report.rejected} refused."
+        )
+        return 1 if report.rejected else 0
 
     return run(chosen, work)
 
@@ -107,7 +112,13 @@ def start_sequence(chosen: Namespace) -> int:
         for contact in contacts:
             async with parts.sessions.begin(company) as session:
                 enrolled += bool(
-                    await sequencer.enrol(session, chosen.name, contact, now=parts.clock())
+                    await sequencer.enrol(
+                        session,
+                        chosen.name,
+                        contact,
+                        now=parts.clock(),
+                        speed=parts.settings.engine.speed,
+                    )
                 )
         print(f"{enrolled} enrolled, {len(contacts) - enrolled} were in it already or may not be.")
         return 0

@@ -7,6 +7,9 @@ stands in `waypost.demo.outcome`.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from urllib.parse import quote
 
 from waypost.demo import letters
@@ -68,9 +71,12 @@ def reply_once(words: str) -> Script:
 
 
 async def absent(world: World, person: Person, letter: Letter, number: int) -> None:
-    """Is away: the mail server answers every letter by itself, at once."""
+    """Is away: the mail server says so by itself, once in a while (RFC 3834 §2)."""
+    if number > 1:
+        return
+    back = datetime.now(UTC) + timedelta(days=2)
     words = (
-        "Thank you for your message. I am out of the office and back on 1 December 2026. "
+        f"Thank you for your message. I am out of the office and back on {back.day} {back:%B %Y}. "
         "In urgent cases please call our front desk."
     )
     raw = letters.absence(letter, person.address, person.name, words)
@@ -85,7 +91,7 @@ async def one_click(world: World, person: Person, letter: Letter, number: int) -
 
 async def clicker(world: World, person: Person, letter: Letter, number: int) -> None:
     """A person who opens the letter and follows one link."""
-    await world.pause(2.5, 3.5)
+    await world.pause(6, 7)
     if number == 1:
         await fetch(next(link for link in letter.links() if "/c/" in link))
 
@@ -108,11 +114,13 @@ async def forward_by_mail(world: World, person: Person, letter: Letter, number: 
         letter, person.address, person.name, friend.address, copy_to, "This may be for you."
     )
     await world.post(person, copy_to, raw)
-    await world.pause()
-    # The friend's server gets the same message; the friend follows "was this forwarded to you?".
+    # The friend's server gets the same message; the friend follows "was this forwarded to you?",
+    # and once more when nothing comes.
     join = letter.link_to("/j/")
-    await fetch(join)
-    await fetch(join, method="POST", form=f"address={quote(friend.address)}&answer=yes".encode())
+    for _ in range(2):
+        await world.pause(6, 8)
+        await fetch(join)
+        await fetch(join, method="POST", form=f"address={quote(friend.address)}".encode())
 
 
 async def forward_by_form(world: World, person: Person, letter: Letter, number: int) -> None:
@@ -212,12 +220,12 @@ def friends(people: list[Person]) -> list[Person]:
     ]
 
 
-def reps(logins: dict[str, Login]) -> list[Person]:
+def reps(logins: Mapping[str, Login] = MappingProxyType({})) -> list[Person]:
     """The company's people; they answer notices of drafts through their own logins."""
     return [
-        Person(f"ann@{DOMAIN}", "Ann Berger", "rep", rep_says_ok, logins[f"ann@{DOMAIN}"]),
-        Person(f"bo@{DOMAIN}", "Bo Lindqvist", "rep", rep_edits, logins[f"bo@{DOMAIN}"]),
-        Person(f"cleo@{DOMAIN}", "Cleo Martin", "rep", rep_rejects, logins[f"cleo@{DOMAIN}"]),
+        Person(f"ann@{DOMAIN}", "Ann Berger", "rep", rep_says_ok, logins.get(f"ann@{DOMAIN}")),
+        Person(f"bo@{DOMAIN}", "Bo Lindqvist", "rep", rep_edits, logins.get(f"bo@{DOMAIN}")),
+        Person(f"cleo@{DOMAIN}", "Cleo Martin", "rep", rep_rejects, logins.get(f"cleo@{DOMAIN}")),
     ]
 
 

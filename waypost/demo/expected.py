@@ -16,6 +16,7 @@ class Expected:
     """Letters of the sequence that arrive: the first one and two reminders, unless it ends."""
     answers: int = 0
     suppressed: str = "no"
+    follow_up: str = "ended"
     intents: Sequence[str] = ()
     decisions: Sequence[str] = ()
     draft: str = ""
@@ -56,7 +57,7 @@ EXPECTED: dict[str, Expected] = {
         draft="rejected by mail",
     ),
     "later": Expected(
-        letters=(1,), intents=("objection_timing",), decisions=("pause", "answer", "stop")
+        letters=(1,), follow_up="paused", intents=("objection_timing",), decisions=("pause",)
     ),
     "no_need": Expected(
         letters=(1,),

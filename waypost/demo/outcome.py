@@ -6,10 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import dkim
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
 from bus.events import Kind
 from storage.sessions import Sessions
@@ -33,6 +34,9 @@ from waypost.demo import cast
 from waypost.demo.expected import EXPECTED, Expected
 from waypost.demo.stage import Stage
 from waypost.demo.world import Person, World
+
+SOON = timedelta(seconds=90)
+"""Who is paused for longer than this is at rest, as far as the demo goes."""
 
 OPEN_DELIVERIES = ("queued", "sending", "deferred", "uncertain")
 SIGNATURES_CHECKED = 20
@@ -87,8 +91,12 @@ async def standing(sessions: Sessions, company: UUID) -> Standing:
         )
         came_back = select(func.count(Message.id)).where(Message.direction == "in")
         drafts = select(func.count(Draft.id)).where(Draft.state == "proposed")
+        soon = datetime.now(UTC) + SOON
         under_way = select(func.count(Enrolment.id)).where(
-            Enrolment.state.in_(("active", "waiting", "paused"))
+            or_(
+                Enrolment.state.in_(("active", "waiting")),
+                and_(Enrolment.state == "paused", Enrolment.due_at < soon),
+            )
         )
         unread = select(func.count(Arrival.id)).where(Arrival.state == "waiting")
         return Standing(
@@ -224,7 +232,7 @@ def _of_role(
         [expected.suppressed],
         ["yes" if p.address in facts.suppressed else "no" for p in people],
     )
-    add("follow-up", ["ended"], [facts.enrolment[p.address].state for p in people])
+    add("follow-up", [expected.follow_up], [facts.enrolment[p.address].state for p in people])
     if expected.intents:
         add("read as", expected.intents, [_top(facts, p) for p in people])
         add("decision", expected.decisions, [_decision(facts, p) for p in people])

@@ -91,7 +91,8 @@ async def fetch(
     agent: str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
 ) -> tuple[int, dict[str, str], str]:
     """One request to the appliance, tried again while it can't be reached; follows nothing."""
-    given = {"User-Agent": agent, "Accept": "text/html,*/*", **(headers or {})}
+    given = {"User-Agent": agent, "Accept": "text/html,*/*"}
+    given |= {"Accept-Language": "en", **(headers or {})}
     if form is not None:
         given.setdefault("Content-Type", "application/x-www-form-urlencoded")
     for attempt in range(TRIES):

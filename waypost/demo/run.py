@@ -143,7 +143,7 @@ class Play:
         await self.begin()
         _say("Drafts for the questions about the product wait for you. Ctrl-C ends the demo.\n")
         started = time.monotonic()
-        async with appliance(self.stage.settings, name="demo") as parts:
+        async with appliance(self.stage.settings) as parts:
             while not stop.is_set():
                 standing = await outcome.standing(parts.sessions, self.stage.company)
                 _line(f"{time.monotonic() - started:4.0f} s  {standing}")
@@ -161,7 +161,7 @@ class Play:
         await self.begin()
         visiting = asyncio.create_task(approve_in_console(self.stage))
         quiet = 0
-        async with appliance(self.stage.settings, name="demo") as parts:
+        async with appliance(self.stage.settings) as parts:
             while time.monotonic() - started < CHECK_SECONDS and quiet < 3:
                 standing = await outcome.standing(parts.sessions, self.stage.company)
                 _line(f"{time.monotonic() - started:4.0f} s  {standing}")

@@ -21,7 +21,7 @@ from leads import intake
 from mta import accounts
 from sequencer import service as sequencer
 from storage.sessions import EVERY_COMPANY
-from storage.tables import Contact, User
+from storage.tables import Contact, Domain, User
 from waypost.demo import cast
 from waypost.demo.names import Zone
 from waypost.demo.post import Login, Ports
@@ -133,7 +133,7 @@ async def set_up(config: Path, people: list[Person]) -> tuple[Stage, Zone]:
             owner = await access.add_user(
                 session, email=OWNER, name="You", role="owner", zone="Europe/Berlin", now=now
             )
-            for person in cast.reps({}):
+            for person in cast.reps():
                 await access.add_user(
                     session,
                     email=person.address,
@@ -142,7 +142,7 @@ async def set_up(config: Path, people: list[Person]) -> tuple[Stage, Zone]:
                     zone="Europe/Berlin",
                     now=now,
                 )
-            for address in [OWNER, *(person.address for person in cast.reps({}))]:
+            for address in [OWNER, *(person.address for person in cast.reps())]:
                 credential, secret = await accounts.add_credential(
                     session, "smtp", login=address, address=address, now=now
                 )
@@ -168,7 +168,7 @@ async def set_up(config: Path, people: list[Person]) -> tuple[Stage, Zone]:
 async def enrol_all(stage: Stage, people: list[Person]) -> int:
     """Starts the sequence for everybody; says for how many."""
     enrolled = 0
-    async with appliance(stage.settings, name="demo") as parts:
+    async with appliance(stage.settings) as parts:
         async with parts.sessions.read(stage.company) as session:
             users = {user.email: user.id for user in await session.scalars(select(User))}
             contacts = {c.address: c for c in await session.scalars(select(Contact))}
@@ -179,7 +179,12 @@ async def enrol_all(stage: Stage, people: list[Person]) -> int:
                     contact = contacts[person.address]
                     enrolled += bool(
                         await sequencer.enrol(
-                            session, SEQUENCE, contact, owner=owner, now=parts.clock()
+                            session,
+                            SEQUENCE,
+                            contact,
+                            owner=owner,
+                            now=parts.clock(),
+                            speed=stage.settings.engine.speed,
                         )
                     )
     return enrolled
@@ -202,14 +207,13 @@ def _contacts(people: list[Person]) -> str:
     return text.getvalue()
 
 
-def _zone(parts: Appliance, domain: object, people: list[Person]) -> Zone:
+def _zone(parts: Appliance, domain: Domain, people: list[Person]) -> Zone:
     zone: dict[str, dict[str, list[str]]] = {
         cast.HOST: {"A": ["127.0.0.1"]},
         "mx.world.example": {"A": ["127.0.0.1"]},
     }
     for name in (*cast.DOMAINS, cast.DOMAIN):
         zone[name] = {"MX": ["10 mx.world.example."]}
-    assert isinstance(domain, accounts.Domain)
     records = accounts.dns_records(
         domain, parts.seal, host=parts.settings.host.name, public_host=parts.settings.host.name
     )

@@ -12,7 +12,7 @@ from waypost.demo.stage import Stage
 
 
 async def approve_in_console(stage: Stage) -> None:
-    """Approves every draft of the owner's inbox by the console's own form, until cancelled."""
+    """Approves every draft that is the owner's own by the console's own form, until cancelled."""
     visitor = Visitor(stage)
     await visitor.sign_in()
     while True:
@@ -40,9 +40,10 @@ class Visitor:
         self._cookie = headers["set-cookie"].partition(";")[0]
 
     async def waiting(self) -> list[str]:
-        """Paths of the conversations whose drafts wait."""
-        page = await self._get("/inbox")
-        return sorted(set(re.findall(r'href="(/inbox/[0-9a-f-]{36})"', page)))
+        """Paths of the conversations whose drafts wait for the owner, not for another rep."""
+        rows = (await self._get("/inbox")).split("<tr>")
+        mine = (row for row in rows if 'data-label="Rep">You<' in row)
+        return sorted(set(re.findall(r'href="(/inbox/[0-9a-f-]{36})"', "".join(mine))))
 
     async def approve(self, path: str) -> None:
         """Presses the button that approves the draft on this page."""
