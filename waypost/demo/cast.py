@@ -115,9 +115,9 @@ async def forward_by_mail(world: World, person: Person, letter: Letter, number: 
     )
     await world.post(person, copy_to, raw)
     # The friend's server gets the same message; the friend follows "was this forwarded to you?",
-    # and once more when nothing comes.
+    # and again when nothing comes.
     join = letter.link_to("/j/")
-    for _ in range(2):
+    for _ in range(4):
         await world.pause(6, 8)
         await fetch(join)
         await fetch(join, method="POST", form=f"address={quote(friend.address)}".encode())
@@ -246,7 +246,8 @@ async def rep_says_ok(world: World, person: Person, letter: Letter, number: int)
     if not _is_notice(letter):
         return
     await world.pause()
-    if number == 1:
+    notices = [one for one in world.letters[person.address][:number] if _is_notice(one)]
+    if len(notices) == 1:
         forged = letters.approval(letter, person.address, person.name, "ok", number=9)
         await world.post(Person(person.address, person.name, "impostor"), letter.reply_to, forged)
         await world.pause(1.0, 1.5)

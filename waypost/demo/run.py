@@ -27,6 +27,8 @@ from waypost.wiring import appliance
 
 CHECK_SPEED = 15_000.0
 """A day of the sequence in 6 seconds: eleven days take about a minute."""
+KILLING_SPEED = 9_000.0
+"""Slower, because a process that is away for some seconds is away for the better part of a day."""
 SHOW_SPEED = 4_000.0
 """A day in 22 seconds: a visitor can watch it happen."""
 
@@ -81,7 +83,7 @@ async def _open(wish: Wish, folder: Path, database: str, things: AsyncExitStack)
         ports=ports,
         world_port=world_port,
         dns_port=dns_port,
-        speed=wish.speed or (CHECK_SPEED if wish.check else SHOW_SPEED),
+        speed=wish.speed or _speed(wish),
         database=database,
     )
     _say(f"Setting the stage in {folder}: a company, its people, {len(people)} contacts …")
@@ -98,6 +100,12 @@ async def _open(wish: Wish, folder: Path, database: str, things: AsyncExitStack)
     play = Play(wish, set_up, world, supervisor, people)
     await play.wait_until_ready(log_file)
     return play
+
+
+def _speed(wish: Wish) -> float:
+    if not wish.check:
+        return SHOW_SPEED
+    return KILLING_SPEED if wish.kills else CHECK_SPEED
 
 
 async def _end(supervisor: Supervisor, running: asyncio.Task[None]) -> None:
