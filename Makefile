@@ -4,12 +4,17 @@ BIN := .venv/bin
 CODE := waypost console sequencer responder inbound leads tracker monitor mta content rules bus \
         storage config mail
 # Modules that decide and do no I/O; `make check` asks for 95 % coverage of them.
-PURE := mail/*,rules/*,config/values.py,config/load.py,config/reference.py,mta/retry.py,\
-mta/signing.py,mta/compose.py,inbound/kind.py,inbound/quoting.py,inbound/forward.py,\
-inbound/bounce.py,inbound/complaint.py,inbound/auto_reply.py,inbound/unsubscribe.py,\
-inbound/agents.py,responder/times.py,responder/entities.py,responder/draft.py,\
-responder/engine.py,sequencer/plan.py,sequencer/machine.py,leads/cluster.py,leads/warmth.py,\
-tracker/line.py,content/matching.py,content/files.py
+PURE := mail/*,rules/*,config/values.py,config/load.py,config/reference.py,\
+mta/compose.py,mta/gate.py,mta/links.py,mta/merge.py,mta/mime.py,mta/outcome.py,mta/retry.py,\
+mta/signing.py,mta/template.py,inbound/agents.py,inbound/analysis.py,inbound/auto_reply.py,\
+inbound/bounce.py,inbound/bounce_text.py,inbound/boundary.py,inbound/charset.py,\
+inbound/complaint.py,inbound/contact_card.py,inbound/forward.py,inbound/headers.py,\
+inbound/kind.py,inbound/lines.py,inbound/parse.py,inbound/purpose.py,inbound/quoting.py,\
+inbound/signature.py,inbound/unsubscribe.py,responder/draft.py,responder/engine.py,\
+responder/entities.py,responder/facts.py,responder/notice.py,responder/times.py,\
+sequencer/document.py,sequencer/lint.py,sequencer/machine.py,sequencer/plan.py,\
+sequencer/steps.py,leads/cluster.py,leads/warmth.py,tracker/line.py,content/files.py,\
+content/matching.py,content/theme.py
 
 .PHONY: help setup system run test check bench screenshots lock clean
 
