@@ -20,6 +20,11 @@ from tests.peers.postgresql import fresh_database
 MONDAY = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long journeys first, so that they run beside everything else."""
+    items.sort(key=lambda item: "journeys" not in item.path.parts)
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Sessions]:
     """A fresh SQLite database with all tables."""

@@ -63,4 +63,4 @@ def test_no_text_raises_anything_else(source: str) -> None:
     try:
         read_items(source, "x")
     except PermanentError as error:
-        assert error.public.startswith("x")
+        assert error.public.startswith("x")  # noqa: PT017

@@ -7,6 +7,7 @@ stands in `waypost.demo.outcome`.
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -58,6 +59,16 @@ REPLIES = {
 }
 
 
+async def visit(
+    person: Person, url: str, *, method: str = "GET", form: bytes | None = None, agent: str = ""
+) -> str:
+    """Opens a page as this person, whose address is the own one behind our web server."""
+    home = f"203.0.113.{zlib.crc32(person.address.encode()) % 250 + 1}"  # RFC 5737.
+    headers = {"X-Forwarded-For": home} | ({"User-Agent": agent} if agent else {})
+    _, _, page = await fetch(url, method=method, form=form, headers=headers)
+    return page
+
+
 def reply_once(words: str) -> Script:
     """Answers the first letter; says thanks to the answer and leaves it at that."""
 
@@ -86,20 +97,20 @@ async def absent(world: World, person: Person, letter: Letter, number: int) -> N
 async def one_click(world: World, person: Person, letter: Letter, number: int) -> None:
     """The mail program's own unsubscribe button (RFC 8058)."""
     await world.pause()
-    await fetch(letter.unsubscribe_url(), method="POST", form=b"List-Unsubscribe=One-Click")
+    await visit(person, letter.unsubscribe_url(), method="POST", form=b"List-Unsubscribe=One-Click")
 
 
 async def clicker(world: World, person: Person, letter: Letter, number: int) -> None:
     """A person who opens the letter and follows one link."""
     await world.pause(6, 7)
     if number == 1:
-        await fetch(next(link for link in letter.links() if "/c/" in link))
+        await visit(person, next(link for link in letter.links() if "/c/" in link))
 
 
 async def scanner(world: World, person: Person, letter: Letter, number: int) -> None:
     """A security gateway: follows every link at once, the unsubscribe link too."""
     for link in [*letter.links(), letter.unsubscribe_url()]:
-        await fetch(link, agent="Mozilla/5.0 (compatible; SafeLinksScanner/2.1; +security)")
+        await visit(person, link, agent="Mozilla/5.0 (compatible; SafeLinksScanner/2.1; +security)")
 
 
 async def forward_by_mail(world: World, person: Person, letter: Letter, number: int) -> None:
@@ -119,8 +130,8 @@ async def forward_by_mail(world: World, person: Person, letter: Letter, number: 
     join = letter.link_to("/j/")
     for _ in range(4):
         await world.pause(6, 8)
-        await fetch(join)
-        await fetch(join, method="POST", form=f"address={quote(friend.address)}".encode())
+        await visit(person, join)
+        await visit(person, join, method="POST", form=f"address={quote(friend.address)}".encode())
 
 
 async def forward_by_form(world: World, person: Person, letter: Letter, number: int) -> None:
@@ -130,13 +141,13 @@ async def forward_by_form(world: World, person: Person, letter: Letter, number: 
     await world.pause()
     friend = world.people[f"friend.of.{person.address}"]
     form = f"address={quote(friend.address)}&name={quote(friend.name)}&note=Have+a+look"
-    _, _, page = await fetch(letter.link_to("/f/"), method="POST", form=form.encode())
+    page = await visit(person, letter.link_to("/f/"), method="POST", form=form.encode())
     invitation = next((part for part in page.split('"') if "/k/" in part), "")
     if not invitation:
         raise ValueError(f"the forward page shows no invitation: {page[:300]}")
     await world.pause()
-    await fetch(invitation)
-    await fetch(invitation, method="POST", form=b"answer=yes")
+    await visit(person, invitation)
+    await visit(person, invitation, method="POST", form=b"answer=yes")
 
 
 async def shy_forward(world: World, person: Person, letter: Letter, number: int) -> None:
@@ -146,7 +157,7 @@ async def shy_forward(world: World, person: Person, letter: Letter, number: int)
     await world.pause()
     friend = world.people[f"friend.of.{person.address}"]
     form = f"address={quote(friend.address)}&name={quote(friend.name)}&note="
-    await fetch(letter.link_to("/f/"), method="POST", form=form.encode())
+    await visit(person, letter.link_to("/f/"), method="POST", form=form.encode())
 
 
 async def gone_later(world: World, person: Person, letter: Letter, number: int) -> None:

@@ -62,7 +62,7 @@ class Letter:
         """The first link to this path of the public host, from either part; "" if none."""
         for link in (*self.links(), *re.findall(r"https?://\S+", self.text)):
             if path in link:
-                return link.rstrip(".)>")
+                return str(link).rstrip(".)>")
         return ""
 
     def unsubscribe_url(self) -> str:

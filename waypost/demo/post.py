@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 TRIES = 60
 PAUSE_SECONDS = 0.5
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,9 @@ async def fetch(
     method: str = "GET",
     form: bytes | None = None,
     headers: dict[str, str] | None = None,
-    agent: str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
 ) -> tuple[int, dict[str, str], str]:
     """One request to the appliance, tried again while it can't be reached; follows nothing."""
-    given = {"User-Agent": agent, "Accept": "text/html,*/*"}
+    given = {"User-Agent": BROWSER, "Accept": "text/html,*/*"}
     given |= {"Accept-Language": "en", **(headers or {})}
     if form is not None:
         given.setdefault("Content-Type", "application/x-www-form-urlencoded")
