@@ -198,11 +198,20 @@ def label(step: Step) -> str:
         case Send(content=content):
             return f"send {content}"
         case Wait(length=length):
-            return f"wait {length}"
+            return f"wait {_span(length)}"
         case WaitFor(event=event, timeout=timeout):
-            return f"wait for {event}, at most {timeout}"
+            return f"wait for {event}, at most {_span(timeout)}"
         case Repeat(times=times, every=every):
-            return f"repeat {times} times, every {every}"
+            return f"repeat {times} times, every {_span(every)}"
         case TaskFor(title=title):
             return f"task: {title}"
     return step.kind
+
+
+def _span(length: timedelta) -> str:
+    """A duration as it is written in a plan: 3d, 90m."""
+    seconds = int(length.total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

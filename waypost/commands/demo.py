@@ -6,6 +6,8 @@ import asyncio
 from argparse import Namespace
 from pathlib import Path
 
+from config.sections.host import LogSettings
+from waypost import logs
 from waypost.demo.run import Wish, run
 
 
@@ -21,4 +23,5 @@ def demo(chosen: Namespace) -> int:
         kills=chosen.kills,
         seed=chosen.seed,
     )
+    logs.set_up(LogSettings(format="console", level="error"))  # The roles write to a file.
     return asyncio.run(run(wish))
