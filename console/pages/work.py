@@ -79,7 +79,7 @@ async def _page(desk: Desk, call: Call, line: str, problem: str) -> Response[Any
     )
     async with desk.sessions.read(who.company.id) as session:
         tasks = await waiting.open_tasks(session, who)
-        done = (await session.execute(query)).tuples().all()
+        done = (await session.execute(query)).all()
     return desk.page(
         "work.html",
         who,

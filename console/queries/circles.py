@@ -55,7 +55,7 @@ async def all_leads(session: AsyncSession, *, before: UUID | None) -> list[LeadR
     )
     if before is not None:
         query = query.where(Lead.id < before)
-    rows = (await session.execute(query)).tuples()
+    rows = await session.execute(query)
     return [LeadRow(lead, contact, consent or "given") for lead, contact, consent in rows]
 
 
@@ -70,7 +70,7 @@ async def clusters(session: AsyncSession) -> list[ClusterRow]:
         .order_by(size.desc(), Cluster.id)
         .limit(PAGE)
     )
-    return [ClusterRow(c, r, n + 1) for c, r, n in (await session.execute(query)).tuples()]
+    return [ClusterRow(c, r, n + 1) for c, r, n in (await session.execute(query))]
 
 
 async def cluster(session: AsyncSession, cluster_id: UUID) -> ClusterView | None:
@@ -90,9 +90,7 @@ async def cluster(session: AsyncSession, cluster_id: UUID) -> ClusterView | None
             await session.execute(
                 select(Consent.contact_id, Consent.state).where(Consent.contact_id.in_(ids))
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     edges = [
         Edge(r.inviter_id, r.invitee_id, r.created_at, states.get(r.invitee_id, "given") == "given")

@@ -65,7 +65,7 @@ async def find(
         query = query.where(Message.direction == direction)
     if before is not None:
         query = query.where(Message.id < before)
-    return [Row(m, d) for m, d in (await session.execute(query)).tuples()]
+    return [Row(m, d) for m, d in (await session.execute(query))]
 
 
 async def way(session: AsyncSession, message_id: UUID) -> Way | None:

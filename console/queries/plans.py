@@ -104,16 +104,14 @@ async def plan(session: AsyncSession, name: str, *, state: str, step: str) -> Pl
         people = people.where(Enrolment.state == state)
     if step:
         people = people.where(Enrolment.step_id == step)
-    boxes, wires = draw(
-        version.plan, Counter(dict(here.tuples().all())), Counter(dict(done.tuples().all()))
-    )
+    boxes, wires = draw(version.plan, Counter(dict(here.all())), Counter(dict(done.all())))
     return Plan(
         sequence,
         version,
         boxes,
         wires,
-        [(e, c) for e, c in (await session.execute(people)).tuples()],
-        dict(states.tuples().all()),
+        [(e, c) for e, c in (await session.execute(people))],
+        dict(states.all()),
     )
 
 

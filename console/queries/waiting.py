@@ -76,7 +76,7 @@ async def inbox(
             query = query.where(or_(Draft.user_id == who.user.id, Draft.user_id.is_(None)))
     if before is not None:
         query = query.where(Message.id < before)
-    rows = (await session.execute(query)).tuples().all()
+    rows = (await session.execute(query)).all()
     return [Waiting(m, c, r, d, rep or "") for m, c, r, d, rep in rows]
 
 
@@ -97,7 +97,7 @@ async def open_tasks(session: AsyncSession, who: Visit) -> Sequence[tuple[Task, 
     )
     if not who.may_manage:
         query = query.where(or_(Task.user_id == who.user.id, Task.user_id.is_(None)))
-    return [(task, contact) for task, contact in (await session.execute(query)).tuples()]
+    return [(task, contact) for task, contact in (await session.execute(query))]
 
 
 async def counts(session: AsyncSession, who: Visit, now: datetime) -> Counts:

@@ -85,9 +85,7 @@ async def standing(sessions: Sessions, company: UUID) -> Standing:
                 await session.execute(
                     select(Delivery.state, func.count(Delivery.id)).group_by(Delivery.state)
                 )
-            )
-            .tuples()
-            .all()
+            ).all()
         )
         came_back = select(func.count(Message.id)).where(Message.direction == "in")
         drafts = select(func.count(Draft.id)).where(Draft.state == "proposed")
@@ -191,7 +189,7 @@ async def _facts(sessions: Sessions, company: UUID) -> Facts:
                 for row in await session.scalars(select(Task))
                 if row.contact_id
             ),
-            events=Counter(dict((await session.execute(kinds)).tuples().all())),
+            events=Counter(dict((await session.execute(kinds)).all())),
             human_clicks=Counter(address[key] for key in await session.scalars(clicks) if key),
             attempts=Counter(
                 {
