@@ -66,7 +66,7 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.GET, "/people", company.people),
 )
 
-STATIC = ("style.css", "console.js")
+STATIC = ("style.css", "console.js", "icon.svg")
 
 
 def make_app(
@@ -103,7 +103,7 @@ def make_app(
 
 
 async def static(desk: Desk, call: Call) -> Response[Any]:
-    """The stylesheet and the script."""
+    """The stylesheet, the script and the icon."""
     name = str(call.path_params["name"])
     if name not in STATIC:
         raise missing()
