@@ -6,6 +6,7 @@ every sign-in; nothing that a client sends ever becomes one.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import zoneinfo
@@ -103,7 +104,7 @@ async def check_password(sessions: Sessions, email: str, password: str) -> User 
         user = found.one_or_none()
     known = user.password_hash if user is not None and user.password_hash else _NOBODY
     try:
-        _hasher.verify(known, password[:1000])
+        await asyncio.to_thread(_hasher.verify, known, password[:1000])
     except (VerificationError, InvalidHashError):
         return None
     return user if user is not None and user.password_hash and not user.disabled_at else None
@@ -216,6 +217,15 @@ async def visit(sessions: Sessions, secret: str, *, now: datetime, idle: timedel
                 update(WebSession).where(WebSession.id == kept.id).values(last_seen_at=now)
             )
     return Visit(user, company, kept)
+
+
+async def end_session_of(session: AsyncSession, secret: str, *, now: datetime) -> None:
+    """Ends the session with this secret, if there is one: a new sign-in takes its place."""
+    await session.execute(
+        update(WebSession)
+        .where(WebSession.secret_hash == _hash(secret), WebSession.ended_at.is_(None))
+        .values(ended_at=now)
+    )
 
 
 async def end_session(session: AsyncSession, kept: WebSession, *, now: datetime) -> None:

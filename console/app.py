@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from litestar import HttpMethod, Litestar, Request, Response
+from litestar.exceptions import ClientException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import Message as AsgiMessage
 from litestar.types import Scope
@@ -66,6 +67,9 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.GET, "/people", company.people),
 )
 
+FOREIGN = {"cross-site", "same-site"}
+"""What browsers write on requests that another site's page made (Fetch Metadata)."""
+
 STATIC = ("style.css", "console.js", "icon.svg")
 
 
@@ -116,6 +120,10 @@ async def static(desk: Desk, call: Call) -> Response[Any]:
 
 def _handler(method: HttpMethod, path: str, desk: Desk, answer: Answer) -> HTTPRouteHandler:
     async def handle(request: Request[Any, Any, Any]) -> Response[Any]:
+        if "%00" in request.url.query or "\0" in request.url.path:
+            raise ClientException  # No text of ours has NUL, and PostgreSQL refuses to look for it.
+        if method is HttpMethod.POST and request.headers.get("sec-fetch-site") in FOREIGN:
+            raise ClientException  # Signing in has no session yet whose token could tell.
         return await answer(desk, request)
 
     return HTTPRouteHandler(path, http_method=[method], name=f"{method} {path}")(handle)

@@ -169,13 +169,16 @@ class When:
 
 
 async def plain_form(call: Call) -> dict[str, str]:
-    """The text fields of a form, each once and bounded."""
+    """The text fields of a form, each once and bounded. Raises `PageError` for what is no text."""
     data: FormMultiDict = await call.form()
-    return {
+    fields = {
         str(name): value[:MAX_FIELD].replace("\r\n", "\n")
         for name, value in data.multi_items()
         if isinstance(value, str)
     }
+    if any("\0" in value for value in fields.values()):
+        raise PageError(400, *PROBLEMS[400])
+    return fields
 
 
 def key_in(call: Call, name: str = "id") -> UUID:
@@ -188,8 +191,13 @@ def key_in(call: Call, name: str = "id") -> UUID:
 
 def go(path: str) -> Response[Any]:
     """Sends the browser on with GET; only to a place of ours."""
-    safe = path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
-    return Response(None, status_code=303, headers={"Location": safe})
+    return Response(None, status_code=303, headers={"Location": path if _ours(path) else "/"})
+
+
+def _ours(path: str) -> bool:
+    """Whether a browser stays here: it drops tabs and line ends, takes \\ for / (WHATWG URL)."""
+    plain = path.isascii() and path.isprintable() and "\\" not in path
+    return plain and path.startswith("/") and not path.startswith("//")
 
 
 def missing() -> PageError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import secrets
 from typing import Any
 from uuid import UUID
@@ -17,16 +19,23 @@ from console.desk import Answer, Call, Desk
 from console.queries import history
 from mail.errors import PermanentError
 from mta.accounts import check_api
-from mta.recipients import ensure_contact
+from mta.recipients import canonical_address, ensure_contact
 from mta.submission import Order, submit
 from responder import approval
-from storage.tables import Contact, Credential, Draft, User
+from storage.tables import Contact, Credential, Draft, Message, Template, User
 
 MAX_RECIPIENTS = 10_000
+MAX_KEY = 200
+MAX_DEPTH = 32
+MAX_FIELDS_BYTES = 64 << 10
+"""Of a contact's own fields as JSON."""
+
 BATCH = 200
 """Recipients that are ordered in one transaction."""
 
 PAGE = 100
+
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 async def _credential(desk: Desk, call: Call) -> Credential:
@@ -41,20 +50,59 @@ async def _credential(desk: Desk, call: Call) -> Credential:
 
 async def _body(call: Call) -> dict[str, Any]:
     try:
-        body = json.loads(await call.body())
+        body = json.loads(
+            (await call.body()).decode(), parse_constant=_no_number, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "This is not JSON", str(error)[:200]) from None
     if not isinstance(body, dict):
         raise ApiError(400, "This is not a JSON object", "Begin with { and end with }.")
+    _check(body)
     return body
 
 
-def _text(body: dict[str, Any], name: str, *, needed: bool = True, at: str = "") -> str:
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON (RFC 8259 §6)")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _no_number(digits[:40])
+
+
+def _check(body: dict[str, Any]) -> None:
+    """Refuses what can be written in JSON and not be kept as text, and what is nested too deep."""
+    waiting: list[tuple[str, Any]] = [("", body)]
+    while waiting:
+        at, value = waiting.pop()
+        if isinstance(value, str):
+            if not _keepable(value):
+                raise ApiError(422, "Text has a NUL or half a character", "Take it out.", at)
+        elif isinstance(value, (dict, list)):
+            if at.count("/") >= MAX_DEPTH:
+                raise ApiError(422, "Nested too deep", f"{MAX_DEPTH} levels are enough.", at)
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            for name, inner in pairs:
+                place = f"{at}/{str(name).replace('~', '~0').replace('/', '~1')}"
+                if isinstance(name, str) and not _keepable(name):
+                    raise ApiError(422, "A name has a NUL or half a character", "", at)
+                waiting.append((place, inner))
+
+
+def _keepable(text: str) -> bool:
+    return (text.isascii() and "\0" not in text) or not _NOT_TEXT.search(text)
+
+
+def _text(
+    body: dict[str, Any], name: str, *, needed: bool = True, at: str = "", longest: int = 1 << 20
+) -> str:
     value = body.get(name, "")
     if not isinstance(value, str):
         raise ApiError(422, f"{name} is not text", "Put it in quotes.", f"{at}/{name}")
     if needed and not value.strip():
         raise ApiError(422, f"{name} is missing", "", f"{at}/{name}")
+    if len(value) > longest:
+        raise ApiError(422, f"{name} is too long", f"{longest} characters at most.", f"{at}/{name}")
     return value
 
 
@@ -69,7 +117,9 @@ async def send(desk: Desk, call: Call) -> Response[Any]:
     """One generic message and its recipients: one personal message each, 202 when it is kept."""
     credential = await _credential(desk, call)
     body = await _body(call)
-    given = call.headers.get("idempotency-key", "").strip()[:200]
+    given = call.headers.get("idempotency-key", "").strip()
+    if len(given) > MAX_KEY:
+        raise ApiError(400, "The Idempotency-Key is too long", f"{MAX_KEY} characters at most.")
     key = given or f"once-{secrets.token_hex(16)}"
     recipients = body.get("recipients")
     if not isinstance(recipients, list) or not recipients:
@@ -79,39 +129,54 @@ async def send(desk: Desk, call: Call) -> Response[Any]:
             422, "Too many recipients", f"{MAX_RECIPIENTS} fit into a request.", "/recipients"
         )
     kind = body.get("kind", "mail")
-    if kind not in {"mail", "bulk"}:
+    if kind not in ("mail", "bulk"):
         raise ApiError(422, "kind is neither mail nor bulk", "", "/kind")
     shared = {name: _text(body, name) for name in ("sender", "subject", "text")}
     shared |= {
-        name: _text(body, name, needed=False) for name in ("sender_name", "html", "campaign")
+        name: _text(body, name, needed=False, longest=longest)
+        for name, longest in (("sender_name", 200), ("html", 1 << 20), ("campaign", 200))
     }
     accepted: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
     for start in range(0, len(recipients), BATCH):
         async with desk.sessions.begin(credential.company_id) as session:
             for index, one in enumerate(recipients[start : start + BATCH], start):
                 try:
                     async with session.begin_nested():
+                        address = _recipient(one)
+                        if (first := seen.setdefault(address, index)) != index:
+                            raise ApiError(422, f"{address} is recipient {first} already")
                         accepted.append(await _order(desk, session, key, kind, shared, one))
                 except (PermanentError, ApiError) as error:
                     detail = error.public if isinstance(error, PermanentError) else error.title
                     refused.append({"index": index, "reason": detail})
     if not accepted:
-        first = refused[0]
+        index, reason = refused[0]["index"], refused[0]["reason"]
         raise ApiError(
             422,
             "Nobody can get this message",
-            f"Recipient {first['index']}: {first['reason']}",
-            f"/recipients/{first['index']}",
+            f"Recipient {index}: {reason}",
+            f"/recipients/{index}",
         )
     return json_answer({"accepted": accepted, "refused": refused, "key": key}, 202)
 
 
-async def _order(
-    desk: Desk, session: AsyncSession, key: str, kind: str, shared: dict[str, str], one: Any
-) -> dict[str, Any]:
+def _recipient(one: Any) -> str:
+    """The canonical address of a recipient: two messages to one would share a key."""
     if not isinstance(one, dict):
         raise ApiError(422, "is not an object with an address")
+    return canonical_address(_text(one, "address", longest=320))
+
+
+async def _order(
+    desk: Desk,
+    session: AsyncSession,
+    key: str,
+    kind: str,
+    shared: dict[str, str],
+    one: dict[str, Any],
+) -> dict[str, Any]:
     address, name = _text(one, "address"), _text(one, "name", needed=False)
     values = one.get("values", {})
     if not isinstance(values, dict):
@@ -137,7 +202,25 @@ async def _order(
         ),
         now=now,
     )
+    if not await _is_this(session, message, shared, values):
+        raise ApiError(422, "this Idempotency-Key sent them something else; take a new one")
     return {"address": contact.address, "id": str(message.id)}
+
+
+async def _is_this(
+    session: AsyncSession, message: Message, shared: dict[str, str], values: dict[str, Any]
+) -> bool:
+    """Whether a message, perhaps of an earlier request with the same key, is the one asked for.
+
+    What we know of the contact may have changed in between and does not count.
+    """
+    template = await session.get(Template, message.template_id)
+    kept = {name: value for name, value in message.values.items() if name != "contact"}
+    wanted = {name: value for name, value in values.items() if name != "contact"}
+    texts = template is not None and all(
+        getattr(template, name) == shared[name] for name in ("subject", "text", "html")
+    )
+    return texts and kept == wanted
 
 
 def _fields(contact: Contact) -> dict[str, Any]:
@@ -210,6 +293,8 @@ async def add_contact(desk: Desk, call: Call) -> Response[Any]:
     fields = body.get("fields", {})
     if not isinstance(fields, dict):
         raise ApiError(422, "fields is not an object", "", "/fields")
+    if len(json.dumps(fields)) > MAX_FIELDS_BYTES:
+        raise ApiError(422, "fields are too large", f"{MAX_FIELDS_BYTES} bytes fit.", "/fields")
     async with desk.sessions.begin(credential.company_id) as session:
         contact = await ensure_contact(
             session,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from litestar import Response
@@ -13,6 +14,9 @@ from console.desk import Call, Desk, PageError, go, plain_form
 from mta.submission import Order, submit
 from storage.sessions import EVERY_COMPANY
 from storage.tables import Domain, User
+
+MAX_ADDRESS = 320
+"""Characters of an address: 64, @ and 255 (RFC 5321 §4.5.3.1)."""
 
 SLOW_DOWN = ("Too many tries", "Wait ten minutes, then try again.")
 
@@ -26,17 +30,16 @@ async def show(desk: Desk, call: Call) -> Response[Any]:
 async def enter(desk: Desk, call: Call) -> Response[Any]:
     """A password signs in; without one a link is mailed, if there is such a user."""
     fields = await plain_form(call)
-    email, password = fields.get("email", "").strip(), fields.get("password", "")
+    email, password = fields.get("email", "").strip()[:MAX_ADDRESS], fields.get("password", "")
     back = fields.get("next", "/")
-    client = call.client.host if call.client else "unknown"
-    if not desk.brake.allows(f"address {client}", f"account {email.lower()}"):
+    if not desk.brake.allows(f"address {_network(call)}", f"account {email.lower()}"):
         raise PageError(429, *SLOW_DOWN)
     if password:
         user = await access.check_password(desk.sessions, email, password)
         if user is None:
             said = "This address and password do not fit. Leave the password empty for a link."
             return desk.page("sign_in.html", None, status=401, back=back, said=said, email=email)
-        return await _come_in(desk, user, back)
+        return await _come_in(desk, call, user, back)
     await _mail_link(desk, email)
     return desk.page("link_sent.html", None, email=email, lifetime=_minutes(desk))
 
@@ -58,7 +61,7 @@ async def use_link(desk: Desk, call: Call) -> Response[Any]:
         )
     if user is None:
         return desk.page("sign_in_link.html", None, status=410, works=False, secret="")
-    return await _come_in(desk, user, "/")
+    return await _come_in(desk, call, user, "/")
 
 
 async def leave(desk: Desk, call: Call) -> Response[Any]:
@@ -72,8 +75,19 @@ async def leave(desk: Desk, call: Call) -> Response[Any]:
     return answer
 
 
-async def _come_in(desk: Desk, user: User, back: str) -> Response[Any]:
-    async with desk.sessions.begin(user.company_id) as session:
+def _network(call: Call) -> str:
+    """Where a caller is: one person's IPv6 line has 2^64 addresses, so its prefix counts."""
+    host = call.client.host if call.client else "unknown"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else host
+
+
+async def _come_in(desk: Desk, call: Call, user: User, back: str) -> Response[Any]:
+    async with desk.sessions.begin(EVERY_COMPANY) as session:
+        await access.end_session_of(session, call.cookies.get(desk.cookie, ""), now=desk.clock())
         secret = await access.begin_session(session, user, now=desk.clock())
     answer = go(back)
     answer.set_cookie(

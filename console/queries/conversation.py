@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mail.errors import PermanentError
+from mta.merge import MergeField
+from mta.template import OFFERED, TemplateKind
 from storage.tables import Contact, Draft, Message, Reading, Template, User
 
 LEAST_SHOWN = 0.03
@@ -74,12 +77,32 @@ async def texts(session: AsyncSession, messages: Sequence[Message]) -> dict[UUID
     """What each message says: the author's words of those that came, the letter of those sent."""
     wanted = {message.template_id for message in messages if message.template_id}
     found = await session.scalars(select(Template).where(Template.id.in_(wanted)))
-    templates = {template.id: template for template in found}
+    templates = {template.id: _Letter(template) for template in found}
     shown = {}
     for message in messages:
         template = templates.get(message.template_id) if message.template_id else None
-        shown[message.id] = message.body or (template.text if template else "")
+        shown[message.id] = message.body or (template.text(message.values) if template else "")
     return shown
+
+
+class _Letter:
+    """A template as its readers got it; the links that are each reader's own are only named."""
+
+    _LINKS: ClassVar = {name: f"[{name.replace('_', ' ')}]" for name in OFFERED}
+
+    def __init__(self, template: Template) -> None:
+        self._source = template.text
+        literal = TemplateKind.of(template.headers).literal
+        self._field = None if literal else MergeField("text", template.text)
+
+    def text(self, values: dict[str, Any]) -> str:
+        """The text with these values; the bare template if they do not fit."""
+        if self._field is None:
+            return self._source
+        try:
+            return self._field.fill({**self._LINKS, **values})
+        except PermanentError:
+            return self._source
 
 
 async def next_waiting(session: AsyncSession, user: UUID, *, everyone: bool) -> UUID | None:
