@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from inbound.analysis import Analysis, analyse
 from inbound.headers import Mailbox
 from inbound.parse import MAX_MESSAGE_BYTES
+from inbound.trace import hops
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
@@ -129,6 +130,9 @@ def explain(analysis: Analysis) -> str:
     told = (card.name, card.title, card.company, *card.phones, *card.emails, *card.urls)
     if any(told):
         out.append("Contact     " + ", ".join(field for field in told if field))
+    for hop in hops(parsed):
+        late = f", {hop.delay_seconds:.0f} s later" if hop.delay_seconds else ""
+        out.append(f"Way         {hop.sender or 'somebody'} → {hop.by}{late}")
     for name in parsed.defects:
         out.append(f"Defect      {name}")
     for title, text in (

@@ -26,7 +26,7 @@ DESKTOP, PHONE = (1440, 900), (360, 740)
 PAGES = {
     "today": "/", "inbox": "/inbox?all=1", "messages": "/messages", "follow-up": "/follow-up",
     "sequence": "/follow-up/heat-pump-intro", "leads": "/leads", "queue": "/queue",
-    "tracker": "/work", "content": "/content", "domains": "/domains", "people": "/people",
+    "tracker": "/tracker", "content": "/content", "domains": "/domains", "people": "/people",
 }  # fmt: skip
 ON_A_PHONE = ("today", "inbox", "conversation", "sequence", "leads", "tracker")
 IN_THE_DARK = ("conversation", "sequence")

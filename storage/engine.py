@@ -13,6 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from storage.types import to_json
+
 READ_ONLY = "waypost_read_only"
 """Execution option of a connection whose transactions only read."""
 
@@ -31,11 +33,14 @@ def database_url(url: str, data: Path) -> str:
 def make_engine(url: str, *, pool: int = 8) -> AsyncEngine:
     """An engine for a URL made by `database_url`."""
     if not url.startswith("sqlite"):
-        return create_async_engine(url, pool_size=pool, max_overflow=pool, pool_pre_ping=True)
+        return create_async_engine(
+            url, pool_size=pool, max_overflow=pool, pool_pre_ping=True, json_serializer=to_json
+        )
     engine = create_async_engine(
         url,
         pool_size=pool,
         max_overflow=2 * pool,
+        json_serializer=to_json,
         connect_args={"isolation_level": None, "timeout": BUSY_SECONDS},
     )
     event.listen(engine.sync_engine, "connect", _on_connect)

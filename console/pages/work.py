@@ -50,7 +50,7 @@ async def add(desk: Desk, call: Call) -> Response[Any]:
             )
     if contact is None:
         return await _page(desk, call, line, f"{address} is not one of your contacts.")
-    return go("/work")
+    return go("/tracker")
 
 
 async def finish(desk: Desk, call: Call) -> Response[Any]:
@@ -65,7 +65,7 @@ async def finish(desk: Desk, call: Call) -> Response[Any]:
         if not who.may_manage and task.user_id not in (None, who.user.id):
             raise PageError(403, "Not your task", "It was given to somebody else.")
         await finish_task(session, key, user=who.user.id, now=desk.clock())
-    return go("/work")
+    return go("/tracker")
 
 
 async def _page(desk: Desk, call: Call, line: str, problem: str) -> Response[Any]:

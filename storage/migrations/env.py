@@ -8,7 +8,7 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
 from storage.tables import Base
-from storage.types import Json, UtcDateTime
+from storage.types import Json, Text, UtcDateTime
 
 
 def _render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
@@ -16,6 +16,8 @@ def _render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[Fals
     if kind == "type" and isinstance(item, UtcDateTime):
         autogen.imports.add("from storage.types import UtcDateTime")
         return "UtcDateTime()"
+    if kind == "type" and isinstance(item, Text):
+        return "sa.String()"
     if kind == "type" and item is Json:
         autogen.imports.add("from storage.types import Json")
         return "Json"

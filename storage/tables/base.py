@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, MetaData, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from mail.ids import uuid7
-from storage.types import Json, UtcDateTime
+from storage.types import Json, Text, UtcDateTime
 
 
 class Base(DeclarativeBase):
@@ -26,6 +26,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text,
         datetime: UtcDateTime,
         UUID: Uuid,
         dict[str, Any]: Json,

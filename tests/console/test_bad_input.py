@@ -103,7 +103,8 @@ async def test_nul_is_refused_everywhere(any_store: Sessions, tmp_path: Path) ->
         ):  # fmt: skip
             assert (await client.get(path)).status_code == 400, path
         for path, field in (
-            ("/work", "line"), (f"/drafts/{scene.draft}/reject", "note"), ("/queue", "destination"),
+            ("/tracker", "line"), (f"/drafts/{scene.draft}/reject", "note"),
+            ("/queue", "destination"),
         ):  # fmt: skip
             form = {"csrf": csrf, field: "call ann@ourfirm.test ok \0", "what": "hold"}
             assert (await client.post(path, data=form)).status_code == 400, path

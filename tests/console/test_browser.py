@@ -23,7 +23,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 PAGES = (
     "/", "/inbox", "/inbox?all=1", "/review", "/messages", "/follow-up", "/leads", "/queue",
-    "/work", "/content", "/domains", "/people",
+    "/tracker", "/content", "/domains", "/people",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tests.console.scene import NOW, PASSWORD, Scene, app_of, browser, play, sig
 
 PAGES = (
     "/", "/inbox", "/inbox?all=1", "/review", "/messages", "/follow-up", "/leads", "/queue",
-    "/work", "/content", "/domains", "/people",
+    "/tracker", "/content", "/domains", "/people",
 )  # fmt: skip
 
 
@@ -161,14 +161,14 @@ async def test_tasks_and_activities_are_a_line_of_text(
     async with browser(app_of(store, tmp_path)) as client:
         csrf = await sign_in(client, scene.owner)
         line = "call ann@ourfirm.test interested next mail in 3d"
-        assert (await client.post("/work", data={"csrf": csrf, "line": line})).status_code == 303
-        wrong = await client.post("/work", data={"csrf": csrf, "line": "sing for somebody"})
+        assert (await client.post("/tracker", data={"csrf": csrf, "line": line})).status_code == 303
+        wrong = await client.post("/tracker", data={"csrf": csrf, "line": "sing for somebody"})
         assert wrong.status_code == 422
         assert "sing for somebody" in wrong.text
         unknown = "call nobody@ourfirm.test ok"
-        answer = await client.post("/work", data={"csrf": csrf, "line": unknown})
+        answer = await client.post("/tracker", data={"csrf": csrf, "line": unknown})
         assert "not one of your contacts" in answer.text
-        done = await client.post(f"/work/tasks/{scene.task}/done", data={"csrf": csrf})
+        done = await client.post(f"/tracker/tasks/{scene.task}/done", data={"csrf": csrf})
         assert done.status_code == 303
     async with store.read(scene.company) as session:
         (activity,) = (await session.scalars(select(Activity))).all()

@@ -35,8 +35,8 @@ CASES = {
     "/leads": None,
     "/leads/clusters/{id:str}": "cluster",
     "/queue": None,
-    "/work": None,
-    "/work/tasks/{id:str}/done": "task",
+    "/tracker": None,
+    "/tracker/tasks/{id:str}/done": "task",
     "/content": None,
     "/domains": None,
     "/people": None,
@@ -94,7 +94,7 @@ async def test_nothing_of_another_company_is_seen_or_changed(
                 if theirs:
                     assert answer.status_code == 404, f"{method} {path}: {answer.status_code}"
                 assert answer.status_code < 500, f"{method} {path}: {answer.text[:300]}"
-                if route.path != "/work":  # It repeats the line that was typed.
+                if route.path != "/tracker":  # It repeats the line that was typed.
                     assert "otherfirm" not in answer.text, f"{method} {path}"
     assert walked == set(CASES)
     assert await _state(store, other) == before

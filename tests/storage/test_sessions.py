@@ -136,6 +136,17 @@ async def test_no_update_is_lost(two: Sessions) -> None:
         assert (await session.scalars(select(Contact))).one().fields == {"count": 50}
 
 
+@pytest.mark.parametrize("text", ["a\0b", "half \ud83d of it", 'back\\slash \\u0000 "', "ö\0"])
+async def test_whatever_strangers_write_is_kept(two: Sessions, text: str) -> None:
+    async with two.begin(OURS) as session:
+        fields = {text: [text], "n": 1}
+        session.add(Contact(address="bo@example.test", name=text, fields=fields, created_at=NOW))
+    kept = text.replace("\0", "\ufffd").replace("\ud83d", "\ufffd")
+    async with two.read(OURS) as session:
+        found = (await session.scalars(select(Contact).where(Contact.name == text))).one()
+    assert (found.name, found.fields) == (kept, {kept: [kept], "n": 1})
+
+
 async def test_instants_come_back_in_utc_and_need_a_zone(two: Sessions) -> None:
     async with two.read(OURS) as session:
         assert (await session.scalars(select(Contact))).one().created_at == NOW
