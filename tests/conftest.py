@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from mail.tokens import TokenKeys
+from mta import accounts
 from storage.engine import database_url, make_engine
 from storage.migrate import upgrade
 from storage.sealing import Seal
@@ -55,3 +57,15 @@ def keys() -> TokenKeys:
 def seal() -> Seal:
     """A seal of this test."""
     return Seal(os.urandom(32))
+
+
+@cache
+def _keys_once() -> tuple[str, str]:
+    return accounts._fresh_keys()
+
+
+@pytest.fixture(autouse=True)
+def _keys_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real keys, but made once for all tests: finding RSA primes takes a tenth of a second."""
+    _keys_once()
+    monkeypatch.setattr(accounts, "_fresh_keys", _keys_once)

@@ -237,10 +237,10 @@ async def test_silent_name_servers_leave_it_open() -> None:
 
 async def test_a_run_of_spaces_takes_no_time() -> None:
     raw, texts = signed(LETTER + b" " * 2_000_000 + b"x\r\n")
-    begun = time.perf_counter()
+    begun = time.process_time()
     verdict = await authenticate(raw, Envelope(), World(**texts))
     assert verdict.may_act
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @given(st.lists(st.sampled_from([b" ", b"\t", b"\r\n", b"a", b"b \t", b"\r\n\r\n"]), max_size=60))

@@ -19,7 +19,7 @@ def run(folder: Path, *options: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=420,
     )
     wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
     log = (folder / "log").read_text(errors="replace") if (folder / "log").exists() else ""
@@ -28,7 +28,7 @@ def run(folder: Path, *options: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 def test_twenty_kills_on_the_way_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
     """kill -9 of random roles at random moments, on the embedded default (SQLite)."""
     out = run(tmp_path / "demo", "--kills", "20", "--seed", "7")
@@ -36,7 +36,7 @@ def test_twenty_kills_on_the_way_lose_nothing_and_do_nothing_twice(tmp_path: Pat
     assert " 0 wrong" in out
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 def test_the_story_ends_right_on_postgresql(tmp_path: Path) -> None:
     out = run(tmp_path / "demo", "--postgresql")
     assert " 0 wrong" in out
