@@ -30,7 +30,7 @@ MAX_DEPTH = 32
 MAX_FIELDS_BYTES = 64 << 10
 """Of a contact's own fields as JSON."""
 
-BATCH = 200
+BATCH = 25
 """Recipients that are ordered in one transaction."""
 
 PAGE = 100

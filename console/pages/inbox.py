@@ -6,12 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from console import access
 from console.access import Visit
 from console.desk import Call, Desk, PageError, go, key_in, missing
 from console.queries import conversation, waiting
 from responder import approval
+from storage.tables import Draft
 
 
 async def show(desk: Desk, call: Call) -> Response[Any]:
@@ -53,7 +55,7 @@ async def review(desk: Desk, call: Call) -> Response[Any]:
 
 
 async def approve(desk: Desk, call: Call) -> Response[Any]:
-    """Sends the draft as it is."""
+    """Sends the draft, or what the rep made of it in the same form."""
     return await _decide(desk, call, "approve")
 
 
@@ -77,7 +79,7 @@ async def _decide(desk: Desk, call: Call, how: str) -> Response[Any]:
                 session, key, user=who.user, via="console", note=fields.get("note", ""), now=now
             )
         else:
-            text = fields.get("text", "") if how == "edit" else None
+            text = fields.get("text", "") if how == "edit" else await _changed(session, key, fields)
             outcome = await approval.approve(
                 session, key, user=who.user, via="console", text=text, now=now
             )
@@ -89,6 +91,15 @@ async def _decide(desk: Desk, call: Call, how: str) -> Response[Any]:
     if not outcome.done and outcome.result is not approval.Result.ALREADY:
         raise PageError(409, "Nothing was sent", outcome.says)
     return await _onwards(desk, who)
+
+
+async def _changed(session: AsyncSession, draft_id: UUID, fields: dict[str, str]) -> str | None:
+    """What stands in the form, if it is not the draft any more: nobody's edit gets lost."""
+    draft = await session.get(Draft, draft_id)
+    text = fields.get("text")
+    if draft is None or text is None or text.strip() == draft.text.strip():
+        return None
+    return text
 
 
 async def _onwards(desk: Desk, who: Visit) -> Response[Any]:

@@ -122,6 +122,15 @@ async def test_what_a_rep_writes_is_what_goes_out(
     assert len(await answers(store, scene)) == 1
 
 
+async def test_an_edit_is_not_lost_when_it_is_approved(
+    store: Sessions, scene: Scene, tmp_path: Path
+) -> None:
+    async with browser(app_of(store, tmp_path)) as client:
+        form = {"csrf": await sign_in(client, scene.owner), "text": "It is 8 euros."}
+        assert (await client.post(f"/drafts/{scene.draft}/approve", data=form)).status_code == 303
+    assert (await drafts(store, scene))[0].sent_text == "It is 8 euros."
+
+
 async def test_a_rejected_draft_sends_nothing(
     store: Sessions, scene: Scene, tmp_path: Path
 ) -> None:
