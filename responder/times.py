@@ -112,6 +112,23 @@ _NEXT = r"next|this|coming|following|nächste[nrs]?|diese[nrs]?|kommende[nrs]?|p
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(rf"(?<![\w.,/:-]){pattern}(?![\w/]|[.,:]\d)"))
     for name, pattern in (
+        (
+            "weekday_ordinal",
+            rf"(?:{_W}),?\s+(?:the|den|le|el)\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?",
+        ),
+        (  # A fraction or "24/7" stands as bare; a date comes with a year, a clock or "on".
+            "slashed",
+            r"(?P<lead>(?:on|by|until|from|le|el)\s+)?(?P<first>\d{1,2})/(?P<second>\d{1,2})"
+            r"(?:/(?P<year>20\d\d))?(?P<clock>(?=\s+at\s+\d))?",
+        ),
+        ("week_after_next", r"(?:the\s+)?week\s+after\s+next|übernächste\s+woche"),
+        ("fortnight", r"in\s+a\s+fortnight"),
+        (
+            "after_feast",
+            r"(?:after|nach|après|después\s+de)\s+"
+            r"(?P<feast>christmas|xmas|weihnachten|noël|navidad|new year)",
+        ),
+        ("half_year", r"(?P<half>first|second)\s+half\s+of\s+(?P<year>20\d\d)"),
         ("iso", r"(?P<year>20\d\d)-(?P<month>\d\d)-(?P<day>\d\d)"),
         ("dotted", r"(?P<day>\d{1,2})\.\s?(?P<month>\d{1,2})\.(?:(?P<year>20\d\d))?"),
         (
@@ -124,7 +141,11 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"(?P<name>{_M}|may|mar)\.?\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?"
             r"(?:,?\s+(?P<year>20\d\d))?",
         ),
-        ("ordinal", r"(?:on|by|until|from)\s+the\s+(?P<day>\d{1,2})(?:st|nd|rd|th)"),
+        (
+            "ordinal",
+            r"(?:on|by|until|from)\s+the\s+(?P<day>\d{1,2})(?:st|nd|rd|th)|"
+            r"the\s+(?P<before_clock>\d{1,2})(?:st|nd|rd|th)(?=\s*,?\s+at\s+(?:\d|noon))",
+        ),
         ("weekday", rf"(?:(?P<next>{_NEXT})\s+)?(?P<name>{_W})s?"),
         ("relative_day", rf"(?P<name>{_any(_DAYS)})"),
         (
@@ -142,7 +163,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("quarter", r"q(?P<quarter>[1-4])(?:\s+(?P<year>20\d\d))?"),
         (
             "month",
-            rf"(?:in|until|till|by|from|end of|early|late|mid|ab|im|bis|en|fin)\s+"
+            r"(?:in|until|till|by|from|end of|early|late|mid|mitte|ende|anfang|ab|im|bis|en|fin)"
+            r"[\s-]+"
             rf"(?P<name>{_M}|may)(?!\.?\s+\d{{1,2}}(?!\d))(?:\s+(?P<year>20\d\d))?",
         ),
     )
@@ -152,6 +174,53 @@ _CLOCK = re.compile(
     r"(?:(?P<hour>\d{1,2})(?::(?P<minute>[0-5]\d))?\s*(?P<half>am|pm|a\.m\.|p\.m\.|uhr|h|o'clock)"
     r"(?P<after>[0-5]\d)?|(?P<hour2>\d{1,2}):(?P<minute2>[0-5]\d))(?![\w/]|[.,:]\d)"
 )
+_HOURS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "one eins ein",
+            "two zwei",
+            "three drei",
+            "four vier",
+            "five fünf",
+            "six sechs",
+            "seven sieben",
+            "eight acht",
+            "nine neun",
+            "ten zehn",
+            "eleven elf",
+            "twelve zwölf",
+        ),
+        1,
+    )
+    for name in names.split()
+}
+_SPOKEN = re.compile(
+    r"(?<![\w.,/:-])(?:(?:at|around|about|um|gegen)\s+)?"
+    r"(?P<part>half past|quarter past|quarter to|halb|viertel nach|viertel vor)\s+"
+    rf"(?P<hour>1[0-2]|[1-9]|{_any(_HOURS)})(?![\w/]|[.,:]\d)"
+)
+_MINUTES = {
+    "half past": 30,
+    "quarter past": 15,
+    "quarter to": -15,
+    "halb": -30,  # German "halb drei" is half an hour before three.
+    "viertel nach": 15,
+    "viertel vor": -15,
+}
+_RANGE = re.compile(
+    r"\s*,?\s*(?:between|from|zwischen|von|entre)\s+(?P<hour>\d{1,2})(?::(?P<minute>[0-5]\d))?"
+    r"\s*(?P<half>am|pm)?\s*(?:and|to|till|until|und|bis|et|y|-)\s+"
+    r"(?P<last>\d{1,2})(?::[0-5]\d)?\s*(?P<half2>am|pm|uhr|h)?(?![\w/%€$]|[.,:]\d)"
+)
+_SOON = re.compile(
+    r"(?<![\w.,/:-])in\s+(?P<count>\d{1,2}|an|one|two|three|einer|zwei)\s+"
+    r"(?P<unit>hours?|minutes?|stunden?|minuten)(?![\w-])"
+)
+_TO_DAY = re.compile(r"\s*,?\s*(?:(?:on|am|this|next|le|el)\s+)?\Z")
+_OFFICE_OPENS = 7
+"""Without am or pm an hour before this is meant after noon: nobody proposes a call at five."""
+
 _BARE_CLOCK = re.compile(r"\s*,?\s*(?:at|um|à|a las)\s+(?P<hour>\d{1,2})(?![\w/%€$]|[.,:]\d)")
 _DAYPART = re.compile(
     rf"\s*,?\s*(?:in the |am |dans l'|le |por la |after )?(?P<name>{_any(_DAYPARTS)})(?!\w)"
@@ -177,10 +246,27 @@ def find_times(text: str, now: datetime) -> list[Time]:
         clock = _clock(match)
         if clock is None or any(start < e and s < end for s, e in taken) or len(found) >= MAX_TIMES:
             continue
-        day = _day_of_loose_clock(found, start, now)
+        day = _day_of_loose_clock(found, start, end, lowered, now)
         value = datetime.combine(day, clock, now.tzinfo)
         taken.append((start, end))
         found.append(Time(text[start:end], (start, end), Precision.MINUTE, value))
+    for match in _SPOKEN.finditer(lowered):
+        start, end = match.span()
+        if any(start < e and s < end for s, e in taken) or len(found) >= MAX_TIMES:
+            continue
+        day = _day_of_loose_clock(found, start, end, lowered, now)
+        value = datetime.combine(day, _spoken(match), now.tzinfo)
+        taken.append((start, end))
+        found.append(Time(text[start:end], (start, end), Precision.MINUTE, value))
+    for match in _SOON.finditer(lowered):
+        start, end = match.span()
+        if any(start < e and s < end for s, e in taken) or len(found) >= MAX_TIMES:
+            continue
+        given = match["count"]
+        count = int(given) if given.isdigit() else _NUMBERS[given]
+        step = timedelta(hours=1) if match["unit"][0] in "hs" else timedelta(minutes=1)
+        taken.append((start, end))
+        found.append(Time(text[start:end], (start, end), Precision.MINUTE, now + count * step))
     found.sort(key=lambda one: one.span)
     return _trimmed(found, text)
 
@@ -217,7 +303,30 @@ def _read(name: str, match: re.Match[str], today: date) -> tuple[Precision, date
             month = int(given["month"]) if "month" in given else _MONTHS[given["name"]]
             return Precision.DAY, _coming(given["year"], month, int(given["day"]), today)
         if name == "ordinal":
+            return Precision.DAY, _next_day_of_month(
+                int(given["day"] or given["before_clock"]), today
+            )
+        if name == "weekday_ordinal":
             return Precision.DAY, _next_day_of_month(int(given["day"]), today)
+        if name == "slashed":
+            if given["lead"] is None and given["year"] is None and given["clock"] is None:
+                return None
+            first, second = int(given["first"]), int(given["second"])
+            if max(first, second) <= 12 and first != second:
+                return None  # Day or month first? Nobody can say.
+            month, day = (first, second) if first <= 12 else (second, first)
+            return Precision.DAY, _coming(given["year"], month, day, today)
+        if name in {"week_after_next", "fortnight"}:
+            ahead = 14 if name == "fortnight" else 14 - today.weekday()
+            return Precision.WEEK, today + timedelta(ahead)
+        if name == "after_feast":
+            if given["feast"] == "new year":
+                return Precision.WEEK, date(today.year + 1, 1, 2)
+            return Precision.WEEK, _coming(None, 12, 27, today)
+        if name == "half_year":
+            return Precision.QUARTER, date(
+                int(given["year"]), 1 if given["half"] == "first" else 7, 1
+            )
         if name == "weekday":
             if given["name"] in {"sun", "sat", "mon", "mar", "wed"} and not given["next"]:
                 return None  # Too short to be sure of; written out they count.
@@ -274,11 +383,37 @@ def _with_clock(
     clock = _clock(match) if match else None
     if match and clock:
         return match.end(), Precision.MINUTE, datetime.combine(day, clock, now.tzinfo)
+    spoken = _SPOKEN.match(text, near.end() if near else base)
+    if spoken:
+        value = datetime.combine(day, _spoken(spoken), now.tzinfo)
+        return spoken.end(), Precision.MINUTE, value
+    span = _RANGE.match(text, base)
+    if span and int(span["hour"]) < 24 and int(span["last"]) < 25:
+        half = span["half"] or (span["half2"] if span["half2"] in {"am", "pm"} else None)
+        hour = _hour(int(span["hour"]), half)
+        value = datetime.combine(day, time(hour, int(span["minute"] or 0)), now.tzinfo)
+        return span.end(), Precision.MINUTE, value
+    noon = re.compile(r"\s*,?\s*at noon(?!\w)").match(text, base)
+    if noon:
+        return noon.end(), Precision.MINUTE, datetime.combine(day, time(12), now.tzinfo)
     bare = _BARE_CLOCK.match(text, base)
     if bare and int(bare["hour"]) < 24:
         value = datetime.combine(day, time(int(bare["hour"])), now.tzinfo)
         return bare.end(), Precision.MINUTE, value
     return base, precision, midnight
+
+
+def _hour(hour: int, half: str | None) -> int:
+    if half in {"am", "pm"} and 1 <= hour <= 12:
+        return hour % 12 + (12 if half == "pm" else 0)
+    return hour + 12 if half is None and 1 <= hour < _OFFICE_OPENS else hour
+
+
+def _spoken(match: re.Match[str]) -> time:
+    given = match["hour"]
+    hour = _hour(int(given) if given.isdigit() else _HOURS[given], None)
+    minutes = (hour * 60 + _MINUTES[match["part"]]) % (24 * 60)
+    return time(minutes // 60, minutes % 60)
 
 
 def _clock(match: re.Match[str]) -> time | None:
@@ -289,13 +424,19 @@ def _clock(match: re.Match[str]) -> time | None:
         if not 1 <= hour <= 12:
             return None
         hour = hour % 12 + (12 if half == "pm" else 0)
+    if half == "o'clock":
+        hour = _hour(hour, None)
     if hour > 23 or (match["half"] == "h" and match["after"] is None and hour > 23):
         return None
     return time(hour, minute)
 
 
-def _day_of_loose_clock(found: list[Time], start: int, now: datetime) -> date:
-    """A clock time belongs to the nearest day named before it, else to today or tomorrow."""
+def _day_of_loose_clock(found: list[Time], start: int, end: int, text: str, now: datetime) -> date:
+    """A clock time belongs to the day that follows it at once, else to the last one before it."""
+    for one in found:
+        follows = one.span[0] >= end and one.precision is not Precision.MINUTE
+        if follows and _TO_DAY.match(text[end : one.span[0]]):
+            return one.value.date()
     before = [one for one in found if one.span[1] <= start and one.span[1] >= start - 60]
     if before:
         return max(before, key=lambda one: one.span[1]).value.date()

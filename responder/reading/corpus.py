@@ -1,7 +1,13 @@
-"""Reads the training replies (`data/replies.txt`)."""
+"""Reads the labelled replies: one JSON object a line, `{"text", "labels", "lang", "group"}`.
+
+Replies of one `group` share a scene or a way of speaking, so a test never splits a group. Of the
+files in `data/`, the head learns from `replies`, phrases and settings were chosen on `tuning`, and
+`held_out` is only for judging: whoever tunes on it must write a new one.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -16,33 +22,29 @@ class Example:
     text: str
     labels: tuple[str, ...]
     language: str = "en"
+    group: str = ""
 
 
 def read(source: str) -> Iterator[Example]:
     """The examples of a file. Raises `ValueError` with the line number of a mistake."""
-    label = ""
-    for number, line in enumerate(source.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
+    for number, line in enumerate(source.split("\n"), 1):
+        if not line.strip():
             continue
-        if line.startswith("["):
-            label = line.strip("[]")
-            if label not in LABELS:
-                raise ValueError(f"line {number}: {label} is not a label")
-            continue
-        labels, language, rest = [label], "en", line
-        while rest[:1] in "+~" and rest[1:].partition(" ")[0]:
-            mark, _, text = rest.partition(" ")
-            if mark[0] == "+" and mark[1:] in LABELS:
-                labels.append(mark[1:])
-            elif mark[0] == "~" and len(mark) == 3:
-                language = mark[1:]
-            else:
-                break
-            rest = text
-        yield Example(rest, tuple(labels), language)
+        try:
+            given = json.loads(line)
+            text, labels = str(given["text"]), tuple(str(label) for label in given["labels"])
+            language, group = str(given["lang"]), str(given["group"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"line {number}: expected text, labels, lang and group as one JSON object ({error})"
+            ) from None
+        unknown = set(labels) - set(LABELS)
+        if unknown or not labels or not text.strip():
+            raise ValueError(f"line {number}: no text, no label or unknown labels {unknown or ''}")
+        yield Example(text, labels, language, group)
 
 
-def shipped() -> list[Example]:
-    """All replies that ship with the project."""
-    path = resources.files("responder.reading").joinpath("data", "replies.txt")
+def shipped(name: str = "replies") -> list[Example]:
+    """The examples of one of the shipped files."""
+    path = resources.files("responder.reading").joinpath("data", f"{name}.jsonl")
     return list(read(path.read_text(encoding="utf-8")))

@@ -14,7 +14,7 @@ from responder.reading.labels import LABELS
 Matrix = npt.NDArray[np.float32]
 
 EMBEDDING_WEIGHT = 5.0
-NGRAM_WEIGHT = 3.0
+NGRAM_WEIGHT = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def join(embedding: Matrix, ngrams: Matrix) -> Matrix:
     return np.hstack([embedding * EMBEDDING_WEIGHT, ngrams * NGRAM_WEIGHT])
 
 
-def fit(features: Matrix, truth: Matrix, *, decay: float = 1e-2, rounds: int = 150) -> Head:
+def fit(features: Matrix, truth: Matrix, *, decay: float = 3e-3, rounds: int = 150) -> Head:
     """Softmax regression by full-batch Adam; `truth` rows sum to one. Deterministic."""
     width, labels = features.shape[1], truth.shape[1]
     weights, bias = np.zeros((width, labels), np.float32), np.zeros(labels, np.float32)

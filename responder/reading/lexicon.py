@@ -1,7 +1,9 @@
 """Phrases that say what a reply means, found with their places in the text.
 
-Whole words only. A phrase in a sentence that negates or merely asks about it does not count:
-"I did not unsubscribe", "how can I unsubscribe people from my own list?".
+Whole words only; `*` in a phrase stands for one to three words. A phrase in a sentence that negates
+or merely asks about it does not count: "please don't remove me", "can readers unsubscribe?". What
+was taken back is told too, so that the model's opinion of it can be held down: an address that is
+suppressed by mistake is lost.
 """
 
 from __future__ import annotations
@@ -19,14 +21,24 @@ MAX_CHARACTERS = 20_000
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _NEGATION = re.compile(
-    r"\b(?:not|n't|never|no|nicht|kein\w*|pas|jamais|nunca|non)\s+(?:\w+\s+){0,1}\Z"
+    r"(?:\b(?:not|never|no|nicht|kein\w*|pas|jamais|nunca|non)|n't)\s+(?:\w+\s+){0,1}\Z"
 )
 _DENIED = re.compile(
-    r"\b(?:did not|didn't|don't want to|do not want to|please do not|please don't|"
-    r"möchte mich nicht|ne veux pas me|no quiero)\s+(?:\w+\s+){0,2}\Z"
+    r"(?:\b(?:do not|did not|never|no need to|need not|not mean to|meant to|by accident|"
+    r"möchte mich nicht|nicht|ne veux pas me|no quiero)|n't|accidentally)\s+"
+    r"(?:(?:want|have|need|mean|asked?|you|to)\s+){0,3}\Z"
 )
-_ASKED = re.compile(r"\b(?:how (?:can|do|could)|is there a way|does your|can your|wie kann)\b")
+_BY_MISTAKE = re.compile(r"\b(?:by accident|by mistake|accidentally|versehentlich|par erreur)\b")
+_REQUEST = re.compile(
+    r"\b(?:(?:can|could|will|would|won't|why (?:do|are|can't|won't)) you|(?:can|could) i be)\b|"
+    r"\bplease\b|\bbitte\b|\bhow (?:do|can|could) (?:i|we) (?:unsubscribe|opt out)\W*\Z|\bstill\b"
+)
+_ABOUT = re.compile(
+    r"\b(?:cost|fee|price|happens|if (?:we|i|somebody|someone|a)|your (?:tool|system))\b"
+)
 SUPPRESSING = frozenset({"unsubscribe"})
+STATED = frozenset({"objection_competitor", "objection_no_need", "left_company"})
+"""Meanings that a question does not have: "what is different from what we use today?"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +59,32 @@ def _phrases() -> tuple[tuple[str, str, float, re.Pattern[str]], ...]:
     if unknown:
         raise ValueError(f"lexicon.toml: {sorted(unknown)} are not labels")
     return tuple(
-        (intent, phrase, float(entry["weight"]), re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)"))
+        (intent, phrase, float(entry["weight"]), _pattern(phrase))
         for intent, entry in table.items()
         for phrase in entry["phrases"]
     )
 
 
+def _pattern(phrase: str) -> re.Pattern[str]:
+    words = re.escape(phrase).replace(r"\*\ ", r"(?:[\w'-]+\s+){1,3}")
+    return re.compile(rf"(?<!\w){words}(?!\w)")
+
+
 def hits(text: str) -> list[Hit]:
     """All phrases that count, in the order of the text; none stands inside a longer one."""
+    return found(text)[0]
+
+
+def found(text: str) -> tuple[list[Hit], frozenset[str]]:
+    """The phrases that count, and the intents whose phrases were all negated or asked about."""
     lowered = text[:MAX_CHARACTERS].replace("’", "'").lower()
     if len(lowered) != len(text[:MAX_CHARACTERS]):
         lowered = "".join(c.lower() if len(c.lower()) == 1 else c for c in text[:MAX_CHARACTERS])
         lowered = lowered.replace("’", "'")
-    found = sorted(_all(lowered), key=lambda hit: (hit.span[0], -hit.span[1]))
+    back: set[str] = set()
+    ordered = sorted(_all(lowered, back), key=lambda hit: (hit.span[0], -hit.span[1]))
     kept: list[Hit] = []
-    for hit in found:
+    for hit in ordered:
         inside = any(
             other.intent == hit.intent
             and other.span[0] <= hit.span[0]
@@ -70,24 +93,27 @@ def hits(text: str) -> list[Hit]:
         )
         if not inside:
             kept.append(hit)
-    return kept
+    return kept, frozenset(back - {hit.intent for hit in kept})
 
 
-def _all(lowered: str) -> Iterator[Hit]:
+def _all(lowered: str, back: set[str]) -> Iterator[Hit]:
     sentences = [match.span() for match in _SENTENCE.finditer(lowered)]
     for intent, phrase, weight, pattern in _phrases():
-        if phrase not in lowered:
+        if phrase.partition("*")[0] not in lowered:
             continue
         for match in pattern.finditer(lowered):
             start = next((s for s, e in sentences if s <= match.start() < e), 0)
             end = next((e for s, e in sentences if s <= match.start() < e), len(lowered))
-            if not _taken_back(intent, lowered[start : match.start()], lowered[start:end]):
+            if _taken_back(intent, lowered[start : match.start()], lowered[start:end]):
+                back.add(intent)
+            else:
                 yield Hit(intent, phrase, weight, match.span())
 
 
 def _taken_back(intent: str, before: str, sentence: str) -> bool:
+    asks = sentence.rstrip().endswith("?")
     if intent in SUPPRESSING:
-        if _DENIED.search(before):
+        if _DENIED.search(before) or _BY_MISTAKE.search(sentence):
             return True
-        return bool(_ASKED.search(sentence)) and sentence.rstrip().endswith("?")
-    return bool(_NEGATION.search(before))
+        return asks and (not _REQUEST.search(sentence) or bool(_ABOUT.search(sentence)))
+    return (asks and intent in STATED) or bool(_NEGATION.search(before))

@@ -7,6 +7,7 @@ less too, and what stays unsure is said to be unsure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,15 +23,22 @@ from responder.reading.labels import LABELS
 
 MODEL = Path(__file__).with_name("model") / "head.npz"
 ABSTAIN_BELOW = 0.4
+LEARNT = frozenset({"en", "de", "fr", "es"})
 FOREIGN_TRUST = 0.6
-"""How much the model's certainty counts for text that the English encoder does not know."""
+"""How much the model's certainty counts in a language of which it learnt no reply."""
+
+TAKEN_BACK_AT_MOST = 0.4
+"""How sure the model may be of a request to stop whose words were negated or only asked about: sure
+enough to show it to a person, not enough to suppress an address."""
 
 SUREST = 0.99
 """Nothing that was read is certain."""
 
 SHORT_LETTERS = 20
+MAX_SENTENCES = 8
 MAX_CHARACTERS = 8000
 
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _HEADER_INTENT = {"bounce": "bounce", "auto_reply": "out_of_office"}
 _POSITIVE = ("interested", "meeting_request", "question_pricing", "question_product")
 _NEGATIVE = ("not_interested", "complaint", "unsubscribe", "objection_price", "objection_no_need")
@@ -102,25 +110,40 @@ class Reader:
             text if text.strip() else subject[:200]
             for text, subject in zip(texts, subjects or [""] * len(texts), strict=True)
         ]
-        features = join(self._encoder.encode(given), ngrams.features(given))
-        rows = self._head.certainties(features)
+        rows = self._certainties(given)
         at = now or datetime.now(UTC)
         return [
-            self._unite(text, [float(value) for value in row], at, headers_hint)
-            for text, row in zip(given, rows, strict=True)
+            self._unite(text, row, at, headers_hint) for text, row in zip(given, rows, strict=True)
         ]
+
+    def _certainties(self, texts: Sequence[str]) -> list[list[float]]:
+        """Whole text and surest sentence, half each: several intents rarely share a sentence."""
+        parts = [_sentences(text) for text in texts]
+        pieces = [*texts, *(sentence for part in parts for sentence in part)]
+        judged = self._head.certainties(join(self._encoder.encode(pieces), ngrams.features(pieces)))
+        rows, place = [], len(texts)
+        for row, part in zip(judged, parts, strict=False):
+            if part:
+                surest = judged[place : place + len(part)].max(axis=0)
+                row = (row + surest) / 2
+            place += len(part)
+            rows.append([float(value) for value in row])
+        return rows
 
     def _unite(
         self, text: str, row: list[float], now: datetime, headers_hint: str | None
     ) -> Reading:
         language = detect_language(text)
-        trust = 1.0 if language == "en" else FOREIGN_TRUST
+        trust = 1.0 if language in LEARNT else FOREIGN_TRUST
         certainty = {label: trust * value for label, value in zip(LABELS, row, strict=True)}
+        phrases, taken_back = lexicon.found(text)
+        for label in taken_back & lexicon.SUPPRESSING:
+            certainty[label] = min(certainty[label], TAKEN_BACK_AT_MOST)
         evidence = [
             Evidence(label, "model", round(value, 3))
             for label, value in sorted(certainty.items(), key=lambda one: -one[1])[:3]
         ]
-        for hit in lexicon.hits(text):
+        for hit in phrases:
             evidence.append(Evidence(hit.intent, "lexicon", hit.weight, hit.phrase, hit.span))
         strongest: dict[str, float] = {}
         for one in evidence:
@@ -152,12 +175,18 @@ class Reader:
         )
 
 
+def _sentences(text: str) -> list[str]:
+    """The first sentences of a text that has several; more are read with the whole only."""
+    found = [one for one in _SENTENCE_END.split(text) if len(one.strip()) >= 4]
+    return found[:MAX_SENTENCES] if len(found) > 1 else []
+
+
 def _why_unsure(text: str, certainty: float, language: str) -> str:
     if not text.strip():
         return "there are no words to read"
     if certainty >= ABSTAIN_BELOW:
         return ""
-    if language != "en":
+    if language not in LEARNT:
         return f"the text seems to be {language}, which the model knows only by its phrases"
     return f"no meaning is surer than {certainty:.2f}; {ABSTAIN_BELOW} is asked for"
 

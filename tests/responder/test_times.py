@@ -46,6 +46,34 @@ NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)  # A Monday.
         ("jusqu'au 20 août", [("20 août", "day", "2027-08-20T00:00")]),
         ("el lunes por la tarde", [("lunes por la tarde", "daypart", "2026-11-30T14:00")]),
         ("hasta el 15 de agosto", [("el 15 de agosto", "day", "2027-08-15T00:00")]),
+        (
+            "Would 4:15 pm on Wednesday suit you?",
+            [
+                ("4:15 pm", "minute", "2026-11-25T16:15"),
+                ("Wednesday", "day", "2026-11-25T00:00"),
+            ],
+        ),
+        (
+            "Thursday at half past three",
+            [("Thursday at half past three", "minute", "2026-11-26T15:30")],
+        ),
+        (
+            "Donnerstag um halb drei",
+            [("Donnerstag um halb drei", "minute", "2026-11-26T14:30")],
+        ),
+        (
+            "Friday between 10 and 12",
+            [("Friday between 10 and 12", "minute", "2026-11-27T10:00")],
+        ),
+        ("the 2nd at noon", [("the 2nd at noon", "minute", "2026-12-02T12:00")]),
+        ("Tuesday the 8th at 2pm", [("Tuesday the 8th at 2pm", "minute", "2026-12-08T14:00")]),
+        ("11/30 at 3:00 PM", [("11/30 at 3:00 PM", "minute", "2026-11-30T15:00")]),
+        ("the week after next", [("the week after next", "week", "2026-12-07T00:00")]),
+        ("in a fortnight", [("in a fortnight", "week", "2026-12-07T00:00")]),
+        ("in an hour", [("in an hour", "minute", "2026-11-23T10:30")]),
+        ("after Christmas", [("after Christmas", "week", "2026-12-27T00:00")]),
+        ("mid-January", [("mid-January", "month", "2027-01-01T00:00")]),
+        ("5 o'clock", [("5 o'clock", "minute", "2026-11-23T17:00")]),
         ("übermorgen", [("übermorgen", "day", "2026-11-25T00:00")]),
     ],
 )
@@ -69,6 +97,9 @@ def test_a_time_is_found_with_its_place(text: str, expected: list[tuple[str, str
         "Please take me off your list.",
         "Order 11-22-33 and ticket #1030.",
         "We had 1,200 guests and 15 staff.",
+        "It is a quarter to a third of our cost, 3/4 or 5/6 of it, 24/7.",
+        "The 2nd edition, between 10 and 12 pages, in one hour-glass.",
+        "Half past experience counts.",
     ],
 )
 def test_what_is_no_time_is_left_alone(text: str) -> None:
@@ -83,7 +114,10 @@ def test_no_text_raises_and_places_are_true(text: str) -> None:
 
 @given(
     st.lists(
-        st.sampled_from("tuesday at 10 in 3 weeks 12 . may 2026 - : next q4 am pm the".split())
+        st.sampled_from(
+            "tuesday at 10 in 3 weeks 12 . may 2026 - : next q4 am pm the half past between and "
+            "31 / 8th".split()
+        )
     )
 )
 def test_any_jumble_of_words_of_time_is_read_without_error(words: list[str]) -> None:
