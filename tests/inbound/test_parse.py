@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -121,7 +122,8 @@ def test_hostile_messages_are_answered_in_time(name: str) -> None:
     analyse(b"From: a@b.test\n\nWords that are enough to load the language model once.\n")
     started = time.process_time()
     found = analyse(HOSTILE[name])
-    assert time.process_time() - started < 2
+    bar = 2 if sys.gettrace() is None else 10  # Measuring coverage slows it down.
+    assert time.process_time() - started < bar
     as_json(found)
     explain(found)
 

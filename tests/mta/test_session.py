@@ -261,14 +261,16 @@ async def test_closing_lets_a_client_hear_that_its_message_was_kept(
     doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append = doors.spool.append
+    begun = asyncio.Event()
 
     async def slow(data: bytes) -> dict[str, object]:
+        begun.set()
         await asyncio.sleep(0.3)
         return await append(data)
 
     monkeypatch.setattr(doors.spool, "append", slow)
     talk = asyncio.create_task(doors.say(ENVELOPE + b"Subject: x\r\n\r\n.\r\n"))
-    await asyncio.sleep(0.15)
+    await begun.wait()
     await doors.listener.stop()
     heard = await talk
     assert codes(heard)[5] == "250"
