@@ -25,9 +25,9 @@ from waypost.own_postgresql import OwnPostgresql
 from waypost.supervisor import Supervisor
 from waypost.wiring import appliance
 
-CHECK_SPEED = 15_000.0
-"""A day of the sequence in 6 seconds: eleven days take about a minute."""
-KILLING_SPEED = 9_000.0
+CHECK_SPEED = 8_000.0
+"""A day of the sequence in 11 seconds: eleven days take two minutes."""
+KILLING_SPEED = 7_000.0
 """Slower, because a process that is away for some seconds is away for the better part of a day."""
 SHOW_SPEED = 4_000.0
 """A day in 22 seconds: a visitor can watch it happen."""
