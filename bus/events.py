@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from storage.bulk import insert_many
 from storage.sessions import company_of
 from storage.tables import Event
 
@@ -107,3 +108,15 @@ async def publish(
     session.add(event)
     await session.flush()
     return event
+
+
+async def publish_many(
+    session: AsyncSession, kind: Kind, events: Sequence[dict[str, Any]], *, occurred_at: datetime
+) -> None:
+    """Adds events of one kind in one statement.
+
+    Each has the columns of `Event` that it needs, `company_id` among them where the session is for
+    every company; ids within `payload` are text already.
+    """
+    rows = [{**event, "kind": kind, "occurred_at": occurred_at} for event in events]
+    await insert_many(session, Event, rows)

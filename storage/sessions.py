@@ -128,6 +128,12 @@ async def insert_new(
     return added
 
 
+def check_rows(session: AsyncSession, kind: type[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Fills in the scope's company; raises `ScopeError` for a row of another one."""
+    for row in rows:
+        _within_scope(session, kind, row)
+
+
 def _within_scope(session: AsyncSession, kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
     scope = scope_of(session)
     if not issubclass(kind, CompanyScoped):
