@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.nameserver
+import dns.rdatatype
 import dns.resolver
 import dns.reversename
 from dns.rdtypes.ANY.MX import MX
@@ -31,6 +33,22 @@ class MxRecord:
 
     preference: int
     exchange: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What DNS says about a name now, with what only people who mend it have to know.
+
+    `alias` is where a CNAME at the name leads. `remembered` is for how many seconds name servers
+    may go on saying this, also where it is that there is nothing (RFC 2308 §5). `trouble` says why
+    nobody could tell; then the rest says nothing.
+    """
+
+    values: tuple[str, ...] = ()
+    exists: bool = True
+    alias: str = ""
+    remembered: int = 0
+    trouble: str = ""
 
 
 class Resolver:
@@ -83,6 +101,32 @@ class Resolver:
             return []
         return await self._ask(str(name), "PTR")
 
+    async def look(self, name: str, kind: str) -> Look:
+        """What DNS says now about records of this kind, without what we remember. Never raises.
+
+        Values are sorted; TXT strings are put together; host names are lower case without the final dot.
+        """
+        try:
+            answer = await self._dns.resolve(
+                f"{name.rstrip('.').lower()}.", kind, search=False, raise_on_no_answer=False
+            )
+        except dns.resolver.NXDOMAIN as error:
+            responses = error.responses() or {}  # type: ignore[no-untyped-call]
+            seconds = min((_nothing_seconds(one) for one in responses.values()), default=0)
+            return Look(exists=False, remembered=seconds)
+        except dns.resolver.NoNameservers:
+            return Look(trouble="the name servers answered with an error (SERVFAIL or REFUSED)")
+        except dns.exception.Timeout:
+            return Look(trouble="no name server answered in time")
+        except (dns.exception.DNSException, OSError, UnicodeError) as error:
+            return Look(trouble=f"the question could not be asked ({type(error).__name__})")
+        asked, told = answer.qname, answer.canonical_name
+        alias = "" if told == asked else told.to_text(omit_final_dot=True).lower()
+        if answer.rrset is None:
+            return Look(alias=alias, remembered=_nothing_seconds(answer.response))
+        values = tuple(sorted(_text(record) for record in answer.rrset))
+        return Look(values, alias=alias, remembered=int(answer.rrset.ttl))
+
     async def _ask(self, name: str, kind: str) -> list[str]:
         key = (name.rstrip(".").lower(), kind)
         kept = self._known.get(key)
@@ -103,6 +147,14 @@ class Resolver:
         if len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
         return list(found)
+
+
+def _nothing_seconds(response: dns.message.Message) -> int:
+    """How long "there is none" may be remembered: the SOA says (RFC 2308 §5)."""
+    for rrset in response.authority:
+        if rrset.rdtype == dns.rdatatype.SOA and len(rrset):
+            return int(min(rrset.ttl, getattr(rrset[0], "minimum", rrset.ttl)))
+    return 0
 
 
 def _text(record: object) -> str:
