@@ -104,7 +104,8 @@ class Resolver:
     async def look(self, name: str, kind: str) -> Look:
         """What DNS says now about records of this kind, without what we remember. Never raises.
 
-        Values are sorted; TXT strings are put together; host names are lower case without the final dot.
+        Values are sorted; TXT strings are put together; host names are in lower case and end
+        without a dot.
         """
         try:
             answer = await self._dns.resolve(
