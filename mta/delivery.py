@@ -32,6 +32,7 @@ from mta.ledger import Ledger
 from mta.mime import take_apart
 from mta.outcome import Outcome, Trial
 from mta.queue import LEASE, Claim
+from mta.ready_made import ReadyMade, ready_made
 from mta.resolver import Resolver
 from mta.retry import RetrySchedule, State
 from mta.routes import Host, Refused, Routes, is_public
@@ -82,12 +83,14 @@ class Manner:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """A claim with all it takes to compose its message."""
+    """A claim with all it takes to compose its message, or to send it as it is."""
 
     claim: Claim
-    generic: GenericMessage
+    generic: GenericMessage | None
     letter: Letter
     signer: Signer
+    ready: ReadyMade | None = None
+    raw: bytes = b""
 
 
 class Press:
@@ -106,7 +109,8 @@ class Press:
         message = claim.message
         company, domains = await self._sender(claim.company_id)
         template = None
-        if message.template_id not in self._generic:
+        ready = ready_made(message.parsed)
+        if ready is None and message.template_id not in self._generic:
             async with self._sessions.read(claim.company_id) as session:
                 found = select(Template).where(Template.id == message.template_id)
                 template = (await session.scalars(found)).one_or_none()
@@ -115,7 +119,7 @@ class Press:
         domain = max(fitting, key=lambda one: len(one.name), default=None)
         if domain is None or company is None:
             raise PermanentError(f"{host} is no domain of this company any more.")
-        generic = await self._compiled(message, template)
+        generic = await self._compiled(message, template) if ready is None else None
         letter = Letter(
             id=message.id,
             company=company.number,
@@ -132,7 +136,10 @@ class Press:
             created_at=message.created_at,
             reply_token=_kept_token(message),
         )
-        return Sending(claim, generic, letter, self._signer(domain))
+        raw = b""
+        if ready is not None:
+            raw = await asyncio.to_thread(self._spool.read, message.spool or {})
+        return Sending(claim, generic, letter, self._signer(domain), ready, raw)
 
     async def _sender(self, company_id: UUID) -> tuple[Company | None, Sequence[Domain]]:
         """The company and its domains, as they were some seconds ago at the most."""
@@ -375,9 +382,19 @@ class Deliverer:
             return Outcome(State.HELD, text=repr(error)[:300], reason="unexpected error")
 
     def _signed(self, sending: Sending) -> tuple[str, bytes]:
+        if sending.generic is None:
+            return self._as_it_is(sending)
         made = self._composer.compose(sending.generic, sending.letter)
         signatures = sending.signer.sign(made.content, sending.letter.created_at)
         return made.return_path, signatures + made.content
+
+    def _as_it_is(self, sending: Sending) -> tuple[str, bytes]:
+        ready, at = sending.ready or ReadyMade(), sending.letter.created_at
+        signatures = sending.signer.sign(sending.raw, at) if ready.signed else b""
+        path = ready.return_path
+        if path is None:
+            path = self._composer.return_path(sending.letter)
+        return path, signatures + sending.raw
 
     async def _hand_over(
         self, claim: Claim, site: str, trial: Trial, return_path: str, content: bytes

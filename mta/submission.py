@@ -45,7 +45,8 @@ class Order:
     `kind`: mail (transactional), bulk (tracked links, unsubscribe headers, footer), invitation,
     answer, approval or system. `lane`: 0 interactive, 1 transactional, 2 bulk. `reply_token` is
     where an answer leads, by default to the message itself. After `expires` it isn't sent any more.
-    `spool` is the place of a message that came by SMTP, whose attachments are taken from there.
+    `spool` is the place of a message that came by SMTP, whose attachments are taken from there;
+    `as_is` sends what lies there unchanged (`mta.ready_made`). `parsed` is kept with the message.
     """
 
     key: str
@@ -73,7 +74,9 @@ class Order:
     not_before: datetime | None = None
     expires: datetime | None = None
     spool: dict[str, Any] | None = None
+    as_is: bool = False
     literal: bool = False
+    parsed: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Compiled:
@@ -114,10 +117,16 @@ async def submit(session: AsyncSession, order: Order, *, now: datetime) -> Messa
             f"sender: {sender.domain} is not a domain of this company. Add it with "
             "`waypost domain add` or use another sender."
         )
-    digest = digest_of(kind, order.subject, order.text, order.html, order.spool)
-    compiled = _compiled.get(digest, kind, order)
-    subject = compiled.check(values)
-    template_id = await _template(session, digest, kind, order, compiled, now)
+    template_id: UUID | None = None
+    if order.as_is:
+        if order.spool is None:
+            raise PermanentError("spool: mail that goes out as it is needs its place.")
+        subject = _one_line(order.subject)
+    else:
+        digest = digest_of(kind, order.subject, order.text, order.html, order.spool)
+        compiled = _compiled.get(digest, kind, order)
+        subject = compiled.check(values)
+        template_id = await _template(session, digest, kind, order, compiled, now)
     key = uuid7()
     message = {
         "id": key,
@@ -141,7 +150,7 @@ async def submit(session: AsyncSession, order: Order, *, now: datetime) -> Messa
         "subject": subject,
         "rfc_message_id": rfc_message_id(key, domain),
         "references": _references(order),
-        "parsed": _kept_token(order.reply_token),
+        "parsed": {**_kept_token(order.reply_token), **order.parsed},
         "spool": order.spool,
         "created_at": now,
     }
