@@ -123,6 +123,15 @@ class TokenKeys:
             return TokenProblem.FORGED
         return self._check(raw, kind)
 
+    def derived(self, purpose: str) -> tuple[bytes, ...]:
+        """Keys of 32 bytes for another use of the ring, the current one first.
+
+        From what is made with them nothing follows for tokens, or for another purpose.
+        """
+        ids = [self._current, *(key_id for key_id in self._keys if key_id != self._current)]
+        label = f"waypost {purpose}".encode()
+        return tuple(hmac.digest(self._keys[key_id], label, "sha256") for key_id in ids)
+
     def _signed(self, token: Token) -> bytes:
         body = (
             bytes((_VERSION << 4 | self._current, token.kind))
