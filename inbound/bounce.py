@@ -70,6 +70,7 @@ class BounceReport:
 _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,2})\.(\d{1,3})(?![\d.]*\d)")
 _CODE = re.compile(r"(?<![\d.\w-])([45][0-5]\d)(?=[\s\-#:]|$)")
 _ADDRESS = re.compile(r"[^\s<>()\[\]\",;:'|=]{1,64}@[A-Za-z0-9][\w.-]{1,250}\w")
+_ESCAPED = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _DELAYED = ("delay", "warning: could not send", "still being retried", "verzögert", "retard")
 
 
@@ -199,9 +200,18 @@ def _from_status(
 
 def _typed(value: str) -> str:
     """The address of a typed field such as `rfc822; ann@example.test`."""
-    value = value.partition(";")[2] if ";" in value else value
+    kind, semicolon, rest = value.partition(";")
+    value = rest if semicolon else value
+    if kind.strip().lower() == "utf-8":  # RFC 6533 §3: other characters by their numbers.
+        value = _ESCAPED.sub(_character, value)
     match = _ADDRESS.search(value)
     return match[0] if match else value.strip(" <>\"'")
+
+
+def _character(found: re.Match[str]) -> str:
+    number = int(found[1], 16)
+    good = 0xA0 <= number < 0xD800 or 0xE000 <= number < 0x110000 or number in (0x2B, 0x3D, 0x5C)
+    return chr(number) if good else found[0]
 
 
 def _near(text: str, recipient: str) -> str:
