@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 
 from config.settings import Settings
-from mail.errors import TemporaryError
-from mta import accounts
+from mta.domains import findings, service
+from mta.domains.check import check_machine
+from mta.domains.records import Machine
 from mta.resolver import Resolver
 from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Company, Credential, Domain, Hold, User
+from storage.tables import Company, Credential, Hold, User
 
 LEAST_FREE_BYTES = 1 << 30
 
@@ -29,18 +32,27 @@ class Finding:
 
 
 async def all_checks(
-    *, settings: Settings, sessions: Sessions, seal: Seal, resolver: Resolver | None
+    *,
+    settings: Settings,
+    sessions: Sessions,
+    seal: Seal,
+    resolver: Resolver | None,
+    clock: Callable[[], datetime],
 ) -> list[Finding]:
     """Every check; without a resolver those that need no name server."""
-    findings = [_disk(settings), _certificate(settings), _public_url(settings)]
-    findings += await _store(sessions)
+    found = [_disk(settings), _certificate(settings), _public_url(settings)]
+    found += await _store(sessions)
     if resolver is not None:
-        findings.append(await _host_name(settings, resolver))
-        async with sessions.read(EVERY_COMPANY) as session:
-            domains = (await session.scalars(select(Domain).order_by(Domain.name))).all()
-        for domain in domains:
-            findings += await _domain(settings, seal, resolver, domain)
-    return findings
+        checks = service.DomainChecks(sessions, seal, settings, resolver, clock)
+        machine = await service.find_machine(settings, resolver)
+        found += await _machine(machine, resolver)
+        for report in await checks.check_all(older_than=timedelta(0)):
+            found += [_in_words(one) for one in report.findings]
+            found += [
+                Finding(f"{one.record.name} was right before", False, "Undo what was changed.")
+                for one in report.drifted
+            ]
+    return found
 
 
 def _disk(settings: Settings) -> Finding:
@@ -96,24 +108,16 @@ async def _store(sessions: Sessions) -> list[Finding]:
     ]
 
 
-async def _host_name(settings: Settings, resolver: Resolver) -> Finding:
-    name = settings.host.name
-    remedy = f"Add an A or AAAA record for {name}, and ask your provider for the reverse name."
-    try:
-        addresses = await resolver.addresses(name)
-    except TemporaryError as error:
-        return Finding(f"the host name {name} ({error.public})", False, "Try again later.")
-    return Finding(f"the host name {name} has {len(addresses)} addresses", bool(addresses), remedy)
+async def _machine(machine: Machine, resolver: Resolver) -> list[Finding]:
+    return [_in_words(one) for one in await check_machine(machine, resolver)]
 
 
-async def _domain(
-    settings: Settings, seal: Seal, resolver: Resolver, domain: Domain
-) -> list[Finding]:
-    try:
-        found = await accounts.check_domain(resolver, domain, seal, host=settings.host.name)
-    except TemporaryError as error:
-        return [Finding(f"{domain.name} ({error.public})", False, "Try again later.")]
-    return [
-        Finding(f"{one.record.type} {one.record.name}", not one.problem, one.problem)
-        for one in found
-    ]
+def _in_words(one: findings.Finding) -> Finding:
+    what = f"{one.record.type} {one.record.name}"
+    remedy = f"{one.problem} {one.remedy} {one.note}".strip()
+    if one.value and one.state is findings.State.WRONG:
+        remedy = f"{remedy}\n       {one.record.type} {one.value}"
+    right = one.state in {findings.State.GOOD, findings.State.ADVICE}
+    if one.state is findings.State.ADVICE:
+        what = f"{what}, but: {one.problem}"
+    return Finding(what, right, "" if right else remedy)

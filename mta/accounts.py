@@ -7,24 +7,33 @@ import base64
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mail.address import parse_address
 from mail.errors import ConfigError
+from mta.domains.records import (
+    Machine,
+    Pair,
+    Record,
+    Selector,
+    domain_records,
+    machine_records,
+)
+from mta.signing import DkimKey, load_key
 from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Credential, Domain
+from storage.tables import Credential, Domain, DomainCheck, DomainKeys
 
 RSA_BITS = 2048
 """RFC 8301 §3.2 asks for 2048; longer keys do not fit one UDP answer."""
@@ -35,37 +44,6 @@ API_PREFIX = "wp_"
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._@+-]{1,98}\Z")
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NOBODY = _hasher.hash(secrets.token_hex(16))
-
-
-@dataclass(frozen=True, slots=True)
-class DnsRecord:
-    """One record that the owner has to publish, and what it is for."""
-
-    name: str
-    type: str
-    value: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class DnsFinding:
-    """What was found where a record should be. `problem` is empty if all is well."""
-
-    record: DnsRecord
-    found: tuple[str, ...]
-    problem: str
-
-
-class Names(Protocol):
-    """The questions about a domain that a check asks; `mta.resolver.Resolver` answers them."""
-
-    async def txt(self, name: str) -> list[str]:
-        """Texts at this name; none if there are none."""
-        ...
-
-    async def mx_hosts(self, name: str) -> list[str]:
-        """Mail servers of this name, best first."""
-        ...
 
 
 async def add_domain(
@@ -87,7 +65,7 @@ async def add_domain(
             f"{name}: replies need a domain of their own, because its MX points here. "
             f"Write for example reply.{name}."
         )
-    rsa_pem, ed_pem = await asyncio.to_thread(_fresh_keys)
+    rsa_pem, ed_pem = await asyncio.to_thread(fresh_keys)
     stamp = now.strftime("%Y%m")
     domain = Domain(
         name=name,
@@ -119,7 +97,7 @@ def _domain_name(text: str) -> str:
     raise ConfigError(f'"{text[:100]}" is not a domain name. Write for example example.com.')
 
 
-def _fresh_keys() -> tuple[str, str]:
+def fresh_keys() -> tuple[str, str]:
     made: tuple[rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey] = (
         rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS),
         ed25519.Ed25519PrivateKey.generate(),
@@ -135,82 +113,60 @@ def _fresh_keys() -> tuple[str, str]:
     return first, second
 
 
-def dns_records(domain: Domain, seal: Seal, *, host: str, public_host: str) -> list[DnsRecord]:
-    """Everything that the owner has to publish so that this domain's mail is believed."""
-    rsa_key = serialization.load_pem_private_key(seal.open(domain.rsa_key).encode(), None)
-    ed_key = serialization.load_pem_private_key(seal.open(domain.ed25519_key).encode(), None)
-    assert isinstance(rsa_key, rsa.RSAPrivateKey)
-    assert isinstance(ed_key, ed25519.Ed25519PrivateKey)
-    spki = rsa_key.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    raw = ed_key.public_key().public_bytes_raw()
-    rsa_text, ed_text = (base64.b64encode(part).decode("ascii") for part in (spki, raw))
-    name, reply = domain.name, domain.reply_domain
-    records = [
-        DnsRecord(reply, "MX", f"10 {host}.", "Replies and bounces come to this machine."),
-        DnsRecord(
-            f"{domain.rsa_selector}._domainkey.{name}",
-            "TXT",
-            f"v=DKIM1; k=rsa; p={rsa_text}",
-            "Receivers check our signatures with this key (RFC 6376).",
-        ),
-        DnsRecord(
-            f"{domain.ed25519_selector}._domainkey.{name}",
-            "TXT",
-            f"v=DKIM1; k=ed25519; p={ed_text}",
-            "The same for receivers that know Ed25519 (RFC 8463).",
-        ),
-        DnsRecord(
-            reply,
-            "TXT",
-            f"v=spf1 a:{host} -all",
-            "This machine may send with this return path (RFC 7208).",
-        ),
-        DnsRecord(
-            f"_dmarc.{name}",
-            "TXT",
-            "v=DMARC1; p=none; adkim=r; aspf=r",
-            "Says what to do with mail that fails; begin with none, end with reject (RFC 9989).",
-        ),
-    ]
-    if "." in public_host and public_host != host:
-        why = "Links in mails lead to this name; an address record does as well."
-        records.append(DnsRecord(public_host, "CNAME", f"{host}.", why))
-    return records
+def dns_records(
+    domain: Domain, seal: Seal, *, host: str, public_host: str, addresses: Sequence[str] = ()
+) -> list[Record]:
+    """Everything that has to be published so that this domain's mail is believed.
 
-
-async def check_domain(names: Names, domain: Domain, seal: Seal, *, host: str) -> list[DnsFinding]:
-    """Looks every TXT and MX record up and says what is missing and how to mend it.
-
-    Raises `TemporaryError` if the name servers could not tell.
+    The domain's records first, then those of the machine.
     """
-    findings = []
-    for record in dns_records(domain, seal, host=host, public_host=""):
-        if record.type == "MX":
-            found = [h.rstrip(".").lower() for h in await names.mx_hosts(record.name)]
-            good = host.lower() in found
-        else:
-            found = await names.txt(record.name)
-            good = _says(record.value, found)
-        problem = ""
-        if not good:
-            seen = f"found {'; '.join(found)[:300]}" if found else "nothing is there"
-            problem = f"{record.name}: {seen}. Publish {record.type} {record.value}"
-        findings.append(DnsFinding(record, tuple(found), problem))
-    return findings
+    machine = Machine(host, public_host, tuple(addresses))
+    pairs = [active_pair(domain, seal)]
+    records = domain_records(domain.name, domain.reply_domain, pairs, machine, domain.created_at)
+    return [*records, *(one for one in machine_records(machine) if one.value)]
 
 
-def _says(wanted: str, found: list[str]) -> bool:
-    """Whether one of the texts does what `wanted` does; a stricter policy of theirs is fine."""
-    tag = wanted.split(";")[0].split(" ")[0]
-    if tag == "v=DMARC1":
-        return sum(text.strip().startswith("v=DMARC1") for text in found) == 1
-    if tag == "v=spf1":
-        spf = [text for text in found if text.lower().startswith("v=spf1")]
-        return len(spf) == 1 and wanted.split()[1] in spf[0].split()
-    key = wanted.partition("p=")[2]
-    return any("".join(text.split()).partition("p=")[2].startswith(key) for text in found)
+def active_pair(domain: Domain, seal: Seal) -> Pair:
+    """The public halves of the keys that sign."""
+    return Pair(
+        (
+            Selector(domain.rsa_selector, "rsa", public_text(seal.open(domain.rsa_key))),
+            Selector(
+                domain.ed25519_selector, "ed25519", public_text(seal.open(domain.ed25519_key))
+            ),
+        )
+    )
+
+
+def public_text(pem: str) -> str:
+    """The `p=` text of a private key: SPKI for RSA (RFC 6376 §3.6.1), 32 bytes for Ed25519."""
+    key = serialization.load_pem_private_key(pem.encode(), None)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        raw = key.public_key().public_bytes_raw()
+    else:
+        raw = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    return base64.b64encode(raw).decode("ascii")
+
+
+def signing_keys(domain: Domain, seal: Seal) -> tuple[DkimKey, ...]:
+    """The keys that sign the domain's mail, decoded: only those known to be published.
+
+    Keys of a rotation stand elsewhere (`DomainKeys`) and come here when they are published.
+    """
+    return (
+        load_key(domain.rsa_selector, seal.open(domain.rsa_key)),
+        load_key(domain.ed25519_selector, seal.open(domain.ed25519_key)),
+    )
+
+
+async def remove_domain(session: AsyncSession, domain: Domain) -> None:
+    """Takes a domain and its keys away; what waits to be sent from it will fail."""
+    for kind in (DomainKeys, DomainCheck):
+        await session.execute(delete(kind).where(kind.domain_id == domain.id))
+    await session.delete(domain)
+    await session.flush()
 
 
 async def add_credential(

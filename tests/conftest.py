@@ -61,11 +61,11 @@ def seal() -> Seal:
 
 @cache
 def _keys_once() -> tuple[str, str]:
-    return accounts._fresh_keys()
+    return accounts.fresh_keys()
 
 
 @pytest.fixture(autouse=True)
 def _keys_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real keys, but made once for all tests: finding RSA primes takes a tenth of a second."""
     _keys_once()
-    monkeypatch.setattr(accounts, "_fresh_keys", _keys_once)
+    monkeypatch.setattr(accounts, "fresh_keys", _keys_once)

@@ -37,3 +37,14 @@ async def collect_spool(parts: Appliance) -> None:
     removed = parts.spool.collect(kept, now=parts.clock().timestamp())
     if removed:
         log.info("spool.collected", segments=len(removed))
+
+
+async def check_domains(parts: Appliance) -> None:
+    """Looks all domains' DNS records up, keeps what was found, and tells what has become worse."""
+    from mta.domains.service import DomainChecks
+
+    checks = DomainChecks(parts.sessions, parts.seal, parts.settings, parts.resolver, parts.clock)
+    reports = await checks.check_all()
+    if reports:
+        wrong = sum(report.state == "wrong" for report in reports)
+        log.info("domains.checked", domains=len(reports), wrong=wrong)

@@ -127,6 +127,8 @@ def _housekeeping(scheduler: AsyncIOScheduler, parts: Appliance) -> None:
     every = {"seconds": HOUSEKEEPING_SECONDS, "coalesce": True, "max_instances": 1}
     scheduler.add_job(housekeeping.forget_sessions, "interval", args=[parts], **every)
     scheduler.add_job(housekeeping.collect_spool, "interval", args=[parts], **every)
+    night = {"hour": 3, "minute": 10, "jitter": 3000, "coalesce": True, "misfire_grace_time": 7200}
+    scheduler.add_job(housekeeping.check_domains, "cron", args=[parts], max_instances=1, **night)
 
 
 async def _web(parts: Appliance, name: str, stop: asyncio.Event) -> None:

@@ -38,6 +38,11 @@ class SmtpSettings(Section):
     max_recipients: int = Field(default=1000, ge=100, le=100_000)
     """Recipients of one message; RFC 5321 §4.5.3.1.8 asks for 100 at least."""
 
+    mta_sts: Literal["none", "testing", "enforce"] = "testing"
+    """What our MTA-STS policy asks of servers that send us replies (RFC 8461): to tell about TLS
+    that fails ("testing"), or to send nothing without it ("enforce", which needs a certificate from
+    a public authority)."""
+
     idle: Duration = timedelta(minutes=5)
     """A client that says nothing for so long is sent away (RFC 5321 §4.5.3.2.7)."""
 

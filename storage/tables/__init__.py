@@ -9,7 +9,7 @@ from storage.tables.events import Cursor, Event, Hold
 from storage.tables.leads import Cluster, Lead, Referral
 from storage.tables.messages import Attempt, Delivery, Message, Template
 from storage.tables.responses import Draft, Reading
-from storage.tables.senders import Credential, Domain
+from storage.tables.senders import Credential, Domain, DomainCheck, DomainKeys
 from storage.tables.sequences import Enrolment, Sequence, SequenceVersion, StepRun
 from storage.tables.work import Activity, Task
 
@@ -29,6 +29,8 @@ __all__ = [
     "Cursor",
     "Delivery",
     "Domain",
+    "DomainCheck",
+    "DomainKeys",
     "Draft",
     "Enrolment",
     "Event",

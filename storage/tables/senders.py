@@ -1,10 +1,12 @@
-"""Domains that companies send from, and their passwords. Written by `mta` (accounts)."""
+"""Domains that companies send from, and their passwords. Written by `mta` (accounts, domains)."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import Base, CompanyScoped, Keyed
@@ -24,6 +26,41 @@ class Domain(Keyed, CompanyScoped, Base):
     checks: Mapped[dict[str, Any]] = mapped_column(default=dict)
     verified_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+
+
+class DomainKeys(Keyed, CompanyScoped, Base):
+    """DKIM keys of a domain that do not sign: made for the next rotation, or replaced by one.
+
+    `state` is new or retired. The keys that sign stand in the domain's own row. A new pair has its
+    sealed private keys; a retired one only what is published, until `keep_until`.
+    """
+
+    __tablename__ = "domain_keys"
+    __table_args__ = (UniqueConstraint("domain_id", "rsa_selector"),)
+
+    domain_id: Mapped[UUID] = mapped_column(ForeignKey("domain.id"))
+    state: Mapped[str]
+    rsa_selector: Mapped[str]
+    rsa_key: Mapped[str | None]
+    rsa_public: Mapped[str]
+    ed25519_selector: Mapped[str]
+    ed25519_key: Mapped[str | None]
+    ed25519_public: Mapped[str]
+    created_at: Mapped[datetime]
+    keep_until: Mapped[datetime | None]
+
+
+class DomainCheck(Keyed, CompanyScoped, Base):
+    """What a look at a domain's DNS records found: good, advice, wrong or unsure, and why."""
+
+    __tablename__ = "domain_check"
+    __table_args__ = (Index("ix_domain_check_domain_id_checked_at", "domain_id", "checked_at"),)
+
+    domain_id: Mapped[UUID] = mapped_column(ForeignKey("domain.id"))
+    checked_at: Mapped[datetime]
+    state: Mapped[str]
+    ready: Mapped[bool]
+    findings: Mapped[list[Any]] = mapped_column(default=list)
 
 
 class Credential(Keyed, CompanyScoped, Base):

@@ -9,49 +9,14 @@ from mta.accounts import (
     add_credential,
     add_domain,
     check_api,
-    check_domain,
     check_smtp,
-    dns_records,
     domain_of,
     revoke_credential,
 )
-from mta.resolver import Resolver
 from storage.sealing import Seal
 from storage.sessions import Sessions
 from tests.conftest import MONDAY
 from tests.mta.house import Tenant
-from tests.peers.dns_server import DnsServer
-
-
-async def test_a_domain_says_what_dns_needs_and_the_check_finds_what_is_missing(
-    acme: Tenant, seal: Seal
-) -> None:
-    records = dns_records(acme.domain, seal, host="mail.acme.test", public_host="go.acme.test")
-    assert {(r.name, r.type) for r in records} == {
-        ("reply.acme.test", "MX"),
-        (f"{acme.domain.rsa_selector}._domainkey.acme.test", "TXT"),
-        (f"{acme.domain.ed25519_selector}._domainkey.acme.test", "TXT"),
-        ("reply.acme.test", "TXT"),
-        ("_dmarc.acme.test", "TXT"),
-        ("go.acme.test", "CNAME"),
-    }
-    zone: dict[str, dict[str, list[str]]] = {}
-    for record in records:
-        zone.setdefault(record.name, {}).setdefault(record.type, []).append(record.value)
-    async with DnsServer(zone) as dns:
-        names = Resolver([dns.address])
-        findings = await check_domain(names, acme.domain, seal, host="mail.acme.test")
-        assert [finding.problem for finding in findings] == [""] * 5
-    selector = f"{acme.domain.rsa_selector}._domainkey.acme.test"
-    zone[selector]["TXT"] = ["v=DKIM1; k=rsa; p=AAAA"]
-    del zone["_dmarc.acme.test"]
-    async with DnsServer(zone) as dns:
-        names = Resolver([dns.address])
-        findings = await check_domain(names, acme.domain, seal, host="mail.acme.test")
-    problems = [finding.problem for finding in findings if finding.problem]
-    assert len(problems) == 2
-    assert problems[0].startswith(f"{selector}: found v=DKIM1; k=rsa; p=AAAA. Publish TXT v=DKIM1")
-    assert problems[1].startswith("_dmarc.acme.test: nothing is there. Publish TXT v=DMARC1")
 
 
 async def test_a_domain_belongs_to_one_company(

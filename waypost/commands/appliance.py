@@ -12,8 +12,8 @@ from mail.address import parse_address
 from mail.errors import ConfigError
 from storage.sessions import EVERY_COMPANY
 from waypost import logs
+from waypost.commands.domains import print_records
 from waypost.commands.people import INVITATION, sign_in_url
-from waypost.commands.senders import print_records
 from waypost.wiring import appliance, config_path, read_settings
 
 FILE = """\
@@ -64,7 +64,7 @@ async def _init(chosen: Namespace, path: Path) -> int:
             secret = await access.make_sign_in_link(session, user, now=now, lifetime=INVITATION)
             domain = await accounts.add_domain(session, parts.seal, chosen.domain, now=now)
         print(f"Made {path}, the keys, the store, and {company.name} with {user.email}.\n")
-        print_records(parts, domain)
+        await print_records(parts, domain)
         print(f"Then: waypost serve --config {path}")
         print(f"and sign in within two days, once, at\n  {sign_in_url(parts, secret)}")
     return 0
@@ -82,6 +82,7 @@ def check(chosen: Namespace) -> int:
                 sessions=parts.sessions,
                 seal=parts.seal,
                 resolver=None if chosen.offline else parts.resolver,
+                clock=parts.clock,
             )
         for finding in findings:
             print(f"{'right' if finding.right else 'WRONG'}  {finding.what}")

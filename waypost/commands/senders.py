@@ -1,10 +1,9 @@
-"""`waypost credential`, `waypost domain` and `waypost mailbox`."""
+"""`waypost credential` and `waypost mailbox`."""
 
 from __future__ import annotations
 
 import getpass
 from argparse import Namespace
-from urllib.parse import urlsplit
 
 from sqlalchemy import select, update
 
@@ -12,7 +11,7 @@ from inbound import mailbox
 from mail.errors import PermanentError
 from mta import accounts
 from storage.sessions import EVERY_COMPANY
-from storage.tables import Company, Credential, Domain, Mailbox
+from storage.tables import Company, Credential, Mailbox
 from waypost.commands.running import company_named, run
 from waypost.commands.tables import table
 from waypost.wiring import Appliance
@@ -73,72 +72,6 @@ def revoke_credential(chosen: Namespace) -> int:
         return 0
 
     return run(chosen, work)
-
-
-def add_domain(chosen: Namespace) -> int:
-    """Adds a sending domain and prints the records it needs."""
-
-    async def work(parts: Appliance, chosen: Namespace) -> int:
-        company = await company_named(parts.sessions, chosen.company)
-        async with parts.sessions.begin(company) as session:
-            domain = await accounts.add_domain(
-                session,
-                parts.seal,
-                chosen.name,
-                reply_domain=chosen.reply_domain,
-                now=parts.clock(),
-            )
-        print_records(parts, domain)
-        return 0
-
-    return run(chosen, work)
-
-
-def list_domains(chosen: Namespace) -> int:
-    """Lists domains."""
-
-    async def work(parts: Appliance, chosen: Namespace) -> int:
-        query = select(Domain, Company.name).join(Company, Company.id == Domain.company_id)
-        if chosen.company:
-            company = await company_named(parts.sessions, chosen.company)
-            query = query.where(Domain.company_id == company)
-        async with parts.sessions.read(EVERY_COMPANY) as session:
-            found = (await session.execute(query.order_by(Domain.name))).all()
-        rows = [(d.name, d.reply_domain, name, d.verified_at) for d, name in found]
-        heads = ("domain", "replies come to", "company", "verified (UTC)")
-        table(heads, rows, "No domain yet: waypost domain add NAME --company COMPANY")
-        return 0
-
-    return run(chosen, work)
-
-
-def domain_records(chosen: Namespace) -> int:
-    """Prints the records of one domain."""
-
-    async def work(parts: Appliance, chosen: Namespace) -> int:
-        async with parts.sessions.read(EVERY_COMPANY) as session:
-            found = await session.scalars(select(Domain).where(Domain.name == chosen.name.lower()))
-            domain = found.one_or_none()
-        if domain is None:
-            raise PermanentError(f"No company sends from {chosen.name}.")
-        print_records(parts, domain)
-        return 0
-
-    return run(chosen, work)
-
-
-def print_records(parts: Appliance, domain: Domain) -> None:
-    """The DNS records to add, as a zone file would have them, each with its reason."""
-    public_host = urlsplit(parts.settings.public.url).hostname or parts.settings.host.name
-    records = accounts.dns_records(
-        domain, parts.seal, host=parts.settings.host.name, public_host=public_host
-    )
-    print(f"Add these records to the DNS of {domain.name}:\n")
-    for record in records:
-        print(f"; {record.why}")
-        value = f'"{record.value}"' if record.type == "TXT" else record.value
-        print(f"{record.name}. IN {record.type} {value}\n")
-    print("Then: waypost check")
 
 
 def add_mailbox(chosen: Namespace) -> int:
