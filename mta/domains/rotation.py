@@ -57,6 +57,8 @@ async def waiting(session: AsyncSession, domain: Domain) -> DomainKeys | None:
 
 async def begin(session: AsyncSession, seal: Seal, domain: Domain, *, now: datetime) -> DomainKeys:
     """Makes the next keys. Raises `ConfigError` if some wait already."""
+    query = select(Domain).where(Domain.id == domain.id).with_for_update()
+    domain = (await session.scalars(query.execution_options(populate_existing=True))).one()
     stored = await _stored(session, domain)
     if any(keys.state == "new" for keys in stored):
         raise ConfigError(
