@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from storage.tables import Cursor, Event, Hold
 log = structlog.get_logger()
 
 Handler = Callable[[AsyncSession, Event], Awaitable[None]]
+Sieve = Callable[[AsyncSession, Sequence[int]], Awaitable[Collection[int]]]
 
 PATIENCE = (0.2, 1.0, 5.0)
 """Seconds between tries of an event whose handler asks to be called again."""
@@ -41,12 +42,15 @@ class Station:
 
     `prepare`, if given, is called before with no transaction open: for what takes long or talks to
     other machines. It writes nothing, and may be called although another process has the effect.
+    `sift`, if given, picks those of many events that concern the station, by their `seq`: for one
+    that hears of every delivery and has to do with few. Its session reads, for every company.
     """
 
     name: str
     kinds: frozenset[Kind]
     handle: Handler
     prepare: Callable[[Event], Awaitable[None]] | None = None
+    sift: Sieve | None = None
 
 
 class LostError(Exception):
@@ -107,17 +111,20 @@ class Line:
         if here is None:
             await self._open(station)
             return await self.advance(station)
+        wanted = await self._sifted(
+            station, [seq for _, seq, kind in found if kind in station.kinds]
+        )
         place = (here.tx, here.seq)
         handled = 0
-        for tx, seq, kind in found:
-            if kind not in station.kinds:
+        for tx, seq, _ in found:
+            if seq not in wanted:
                 continue
             if self._stop.is_set() or not await self._handle(station, place, (tx, seq)):
                 return handled
             place = (tx, seq)
             handled += 1
         passed = len(found) - next(
-            (i + 1 for i in reversed(range(len(found))) if found[i].kind in station.kinds), 0
+            (i + 1 for i in reversed(range(len(found))) if found[i].seq in wanted), 0
         )
         if passed >= STRIDE // 2:  # Others' events, so that they are not read again and again.
             with suppress(LostError):
@@ -125,6 +132,18 @@ class Line:
                     await _move(session, station.name, place, (found[-1].tx, found[-1].seq))
             return passed
         return handled
+
+    async def _sifted(self, station: Station, seqs: Sequence[int]) -> Collection[int]:
+        if station.sift is None or not seqs:
+            return frozenset(seqs)
+        try:
+            async with self._sessions.read(EVERY_COMPANY) as session:
+                return frozenset(await station.sift(session, seqs))
+        except (OSError, OperationalError):
+            raise
+        except Exception:  # One by one, those that are at fault are held with their cause.
+            log.exception("station.not_sifted", station=station.name)
+            return frozenset(seqs)
 
     async def _handle(
         self, station: Station, place: tuple[int, int], event_place: tuple[int, int]

@@ -10,7 +10,7 @@ from pydantic_settings import (
 )
 
 from config.sections.host import DnsSettings, HostSettings, LogSettings, StoreSettings
-from config.sections.mail import RelaySettings, SmtpSettings
+from config.sections.mail import NoticesSettings, RelaySettings, SmtpSettings
 from config.sections.work import (
     ConsoleSettings,
     EngineSettings,
@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings)
     smtp: SmtpSettings = Field(default_factory=SmtpSettings)
     relay: RelaySettings = Field(default_factory=RelaySettings)
+    notices: NoticesSettings = Field(default_factory=NoticesSettings)
     dns: DnsSettings = Field(default_factory=DnsSettings)
     public: PublicSettings = Field(default_factory=PublicSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)

@@ -173,7 +173,9 @@ class Intake:
             if ours:
                 await self._arrive(session, f"sub:{key}", client, mail_from, ours, place)
             for recipient in others:
-                await self._order(session, key, head, skeleton, recipient, place, credential)
+                await self._order(
+                    session, key, head, skeleton, recipient, place, credential, mail_from
+                )
 
         await self._ledger.enter(write)
         self._wake()
@@ -225,6 +227,7 @@ class Intake:
         recipient: Address,
         place: dict[str, Any],
         credential: Credential,
+        mail_from: str,
     ) -> None:
         now = self._clock()
         name = head.names.get(recipient.canonical, "")
@@ -247,6 +250,7 @@ class Intake:
             lane=2 if head.bulk else 1,
             spool=place,
             literal=not head.merge,
+            parsed={"envelope": {"sender": mail_from}},
         )
         await submit(session, order, now=now)
 

@@ -162,7 +162,7 @@ def make_dsn(
         report.status,
         report.reason,
         _tidy(report.recipient, 320),
-        answered=report.code is not None,
+        answered=report.code is not None or bool(report.remote),
     )
     wide = not report.origin.sender.isascii()
     parts = [

@@ -70,6 +70,7 @@ def engine_stations(parts: Appliance) -> list[Station]:
     """All stations, in the order of the journey."""
     import inbound.service
     import leads.service
+    import mta.notices_station
     import responder.service
     import sequencer.service
     import tracker.service
@@ -77,6 +78,12 @@ def engine_stations(parts: Appliance) -> list[Station]:
 
     reader = cache(lambda: Reader.load(parts.settings.responder.model))
     return [
+        mta.notices_station.station(
+            sessions=parts.sessions,
+            settings=parts.settings,
+            spool=parts.spool,
+            clock=parts.clock,
+        ),
         *inbound.service.stations(
             sessions=parts.sessions,
             settings=parts.settings,

@@ -87,3 +87,16 @@ class RelaySettings(Section):
         if value and (not host or not port.isdigit() or not 0 < int(port) < 65536):
             raise ValueError(f'"{value}" has no port. Write for example "smtp.example.com:587"')
         return value
+
+
+class NoticesSettings(Section):
+    """[notices] Delivery reports to those who handed us mail by SMTP (RFC 3461, RFC 3464)."""
+
+    delayed_after: Duration = timedelta(hours=4)
+    """Age at which a sender is told, once, that a message is still being tried; "0s" for never."""
+
+    per_hour: int = Field(default=100, ge=1, le=100_000)
+    """Reports to one sender within an hour; the last says that there are more failures."""
+
+    max_returned: Size = Field(default=64 << 10, ge=0, le=25 << 20)
+    """Larger messages come back as their header only, even where RET=FULL asks for all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -168,3 +169,44 @@ async def test_an_unknown_station_cannot_retry(stream: Sessions) -> None:
     hold = Hold(station="gone", event_seq=1)
     with pytest.raises(ValueError, match="no station is called gone"):
         await Line(stream, [counter()], tick=0.01).retry(hold)
+
+
+async def test_a_station_is_called_for_what_its_sieve_leaves(stream: Sessions) -> None:
+    asked: list[int] = []
+
+    async def even(session: AsyncSession, seqs: Sequence[int]) -> list[int]:
+        asked.extend(seqs)
+        found = await session.execute(select(Event.seq, Event.payload).where(Event.seq.in_(seqs)))
+        return [seq for seq, payload in found if payload["slot"] % 2 == 0]
+
+    station = Station("counter", frozenset({Kind.CLICKED}), count, sift=even)
+    line = Line(stream, [station], tick=0.01)
+    assert await line.drain() == 10
+    assert await line.drain() == 0
+    assert sorted(await effects(stream)) == sorted(COMPANIES * 5)
+    assert len(set(asked)) == 20  # Never the openings, which are not its kind.
+
+
+async def test_a_broken_sieve_loses_nothing(stream: Sessions) -> None:
+    async def broken(session: AsyncSession, seqs: Sequence[int]) -> list[int]:
+        raise ValueError("no")
+
+    station = Station("counter", frozenset({Kind.CLICKED}), count, sift=broken)
+    assert await Line(stream, [station], tick=0.01).drain() == 20
+
+
+async def test_what_is_sifted_out_is_left_behind(store: Sessions) -> None:
+    async def none(session: AsyncSession, seqs: Sequence[int]) -> list[int]:
+        return []
+
+    async with store.begin(EVERY_COMPANY) as session:
+        session.add(Company(id=COMPANIES[0], number=1, name="1", created_at=NOW))
+    async with store.begin(COMPANIES[0]) as session:
+        for number in range(300):
+            await publish(session, Kind.CLICKED, slot=number)
+    station = Station("counter", frozenset({Kind.CLICKED}), count, sift=none)
+    await Line(store, [station], tick=0.01).drain()
+    async with store.read(EVERY_COMPANY) as session:
+        (place,) = await standings(session, [station])
+    assert place.behind == 0
+    assert await effects(store) == []

@@ -211,7 +211,11 @@ def test_a_success_is_no_bounce() -> None:
         ({"said": "5.3.4 x", "reason": "too big"}, "5.3.4", "larger than"),
         ({"said": "4.2.2 x", "reason": "expired: asked to wait"}, "4.2.2", "is full"),
         ({"said": "gone", "code": None, "reason": "expired: no answer"}, "4.4.7", "never took it"),
-        ({"said": "", "code": None, "reason": "by Bo"}, "5.0.0", "taken out of the queue"),
+        (
+            {"said": "", "code": None, "remote": "", "reason": "by Bo"},
+            "5.0.0",
+            "taken out of the queue",
+        ),
         ({"said": "", "code": None, "reason": "suppressed: asked"}, "5.7.1", "does not write to"),
         ({"said": "2.0.0 odd", "reason": "bad domain"}, "5.1.2", "no such domain"),
     ],
