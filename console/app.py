@@ -16,7 +16,18 @@ from litestar.types import Scope
 from config.settings import Settings
 from console import api
 from console.desk import FOLDER, Answer, Call, Desk, missing
-from console.pages import company, follow_up, inbox, leads, messages, queue, sign_in, today, work
+from console.pages import (
+    company,
+    domains,
+    follow_up,
+    inbox,
+    leads,
+    messages,
+    queue,
+    sign_in,
+    today,
+    work,
+)
 from mail.tokens import TokenKeys
 from mta.resolver import Resolver
 from storage.sealing import Seal
@@ -63,7 +74,13 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.POST, "/tracker", work.add),
     (HttpMethod.POST, "/tracker/tasks/{id:str}/done", work.finish),
     (HttpMethod.GET, "/content", company.content),
-    (HttpMethod.GET, "/domains", company.domains),
+    (HttpMethod.GET, "/domains", domains.show),
+    (HttpMethod.POST, "/domains", domains.add),
+    (HttpMethod.GET, "/domains/{id:str}", domains.show_one),
+    (HttpMethod.GET, "/domains/{id:str}/zone", domains.zone),
+    (HttpMethod.POST, "/domains/{id:str}/check", domains.check),
+    (HttpMethod.POST, "/domains/{id:str}/rotate", domains.rotate),
+    (HttpMethod.POST, "/domains/{id:str}/remove", domains.remove),
     (HttpMethod.GET, "/people", company.people),
 )
 

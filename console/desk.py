@@ -92,6 +92,13 @@ class Desk:
             raise SignInNeededError(back)
         return found
 
+    async def manager(self, call: Call) -> Visit:
+        """Who is signed in, if it is an owner or a manager. Raises `PageError` if not."""
+        who = await self.signed_in(call)
+        if not who.may_manage:
+            raise PageError(403, "For owners and managers", "Ask one of them to look for you.")
+        return who
+
     async def form(self, call: Call, who: Visit) -> dict[str, str]:
         """The fields of a form that came from one of our pages. Raises `PageError` if not."""
         fields = await plain_form(call)

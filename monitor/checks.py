@@ -13,7 +13,6 @@ from sqlalchemy import func, select
 from config.settings import Settings
 from mta.domains import findings, service
 from mta.domains.check import check_machine
-from mta.domains.records import Machine
 from mta.resolver import Resolver
 from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
@@ -45,7 +44,7 @@ async def all_checks(
     if resolver is not None:
         checks = service.DomainChecks(sessions, seal, settings, resolver, clock)
         machine = await service.find_machine(settings, resolver)
-        found += await _machine(machine, resolver)
+        found += [_in_words(one) for one in await check_machine(machine, resolver)]
         for report in await checks.check_all(older_than=timedelta(0)):
             found += [_in_words(one) for one in report.findings]
             found += [
@@ -106,10 +105,6 @@ async def _store(sessions: Sessions) -> list[Finding]:
         ),
         Finding(f"events on hold: {holds}", holds == 0, "waypost bus hold list shows why."),
     ]
-
-
-async def _machine(machine: Machine, resolver: Resolver) -> list[Finding]:
-    return [_in_words(one) for one in await check_machine(machine, resolver)]
 
 
 def _in_words(one: findings.Finding) -> Finding:

@@ -17,3 +17,18 @@ document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) { event.preventDefault(); return; }
   event.target.dataset.sent = "1";
 });
+// What is to be entered elsewhere is copied; where the browser forbids that, it is selected.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) return;
+  const shown = button.parentElement.querySelector("code");
+  let done = "Copied";
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    if (shown) getSelection().selectAllChildren(shown);
+    done = "Selected";
+  }
+  button.textContent = done;
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+});

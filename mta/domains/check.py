@@ -18,6 +18,9 @@ from mta.resolver import Look
 
 AT_ONCE = 8
 
+SECONDS = 12.0
+"""For everything that one record leads to; name servers that do not answer cost time."""
+
 Judgement = Callable[[Answers], Finding]
 
 
@@ -90,7 +93,11 @@ async def _settle_all(
 
     async def one(record: Record, judge: Judgement) -> Finding:
         async with gate:
-            finding = await settle(judge, answers, names)
+            try:
+                async with asyncio.timeout(SECONDS):
+                    finding = await settle(judge, answers, names)
+            except TimeoutError:
+                return Judge(record, Look()).unsure("the name servers take too long")
         return finding or Judge(record, Look()).unsure("it leads to too many other names")
 
     return list(await asyncio.gather(*(one(record, judge) for record, judge in judgements)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -40,6 +40,26 @@ class Purpose(StrEnum):
     PUBLIC_HOST = "public-host"
     HOST = "host"
     REVERSE = "reverse"
+
+    @property
+    def heading(self) -> str:
+        """What people call it."""
+        return _HEADINGS[self]
+
+
+_HEADINGS = {
+    Purpose.DKIM: "Signature key (DKIM)",
+    Purpose.SPF: "Permission to send (SPF)",
+    Purpose.RETURN_PATH: "Return path (SPF)",
+    Purpose.DMARC: "Policy (DMARC)",
+    Purpose.MX: "Replies come here (MX)",
+    Purpose.POLICY: "TLS policy (MTA-STS)",
+    Purpose.POLICY_HOST: "Host of the TLS policy",
+    Purpose.TLS_REPORTS: "TLS reports",
+    Purpose.PUBLIC_HOST: "Links and pictures",
+    Purpose.HOST: "Name of the machine",
+    Purpose.REVERSE: "Reverse name",
+}
 
 
 class Need(StrEnum):
@@ -270,13 +290,18 @@ def zone_line(record: Record) -> str:
     return f"{record.name}. {ZONE_TTL_SECONDS} IN {record.type} {value}"
 
 
-def zone_file(title: str, records: Iterable[Record]) -> str:
-    """All records as a zone file, each under what it is for."""
+def zone_file(title: str, records: Iterable[Record], *, published: Collection[Record] = ()) -> str:
+    """All records as a zone file, each under what it is for.
+
+    What is to be removed, and what is there already, is in comments: to enter a policy anew could
+    take back what its owner has made of it.
+    """
     parts = [f"; {_comment(title)}\n"]
     for record in records:
-        parts.append(f"; {record.need}: {_comment(record.why)}")
+        there = "There already. " if record in published else ""
+        parts.append(f"; {record.need}: {there}{_comment(record.why)}")
         line = zone_line(record)
-        if not record.value or record.need is Need.REMOVE:
+        if not record.value or record.need is Need.REMOVE or there:
             line = "; " + line.replace("\n", "\n; ")
         parts.append(line + "\n")
     return "\n".join(parts)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from config.settings import Settings
 from mta.domains import rotation
 from mta.domains.answers import Names
-from mta.domains.check import check_domain_records, find_addresses, is_ready, worst
+from mta.domains.check import check_domain_records, check_machine, find_addresses, is_ready, worst
 from mta.domains.findings import Finding, State
 from mta.domains.records import Machine, Record, domain_records
 from storage.sealing import Seal
@@ -43,24 +43,26 @@ DEFINITE = {State.GOOD, State.ADVICE, State.WRONG}
 class Report:
     """What one check of a domain came to.
 
-    `drifted` are records that were right and are wrong now; `switched`: a rotation was completed.
+    `findings` are about the company's records, `machine` about the machine's. `drifted` are those
+    that were right and are wrong now; `switched`: a rotation was completed.
     """
 
     domain: str
     checked_at: datetime
     findings: tuple[Finding, ...]
+    machine: tuple[Finding, ...] = ()
     drifted: tuple[Finding, ...] = ()
     switched: bool = False
 
     @property
     def state(self) -> State:
         """The worst of the findings."""
-        return worst(self.findings)
+        return worst((*self.findings, *self.machine))
 
     @property
     def ready(self) -> bool:
         """Whether mail of this domain will be believed and replies come back."""
-        return is_ready(self.findings)
+        return is_ready(self.findings) and is_ready(self.machine)
 
 
 def machine_named(settings: Settings, addresses: Sequence[str] = ()) -> Machine:
@@ -120,6 +122,17 @@ class DomainChecks:
         completed rotation replaces have to stay published.
         """
         machine = await find_machine(self._settings, self._names)
+        about = await check_machine(machine, self._names)
+        return await self._check(company, domain_id, machine, about, keep)
+
+    async def _check(
+        self,
+        company: UUID,
+        domain_id: UUID,
+        machine: Machine,
+        about: Sequence[Finding],
+        keep: timedelta = rotation.KEEP,
+    ) -> Report | None:
         async with self._sessions.read(company) as session:
             domain = await session.scalar(select(Domain).where(Domain.id == domain_id))
             if domain is None:
@@ -129,10 +142,15 @@ class DomainChecks:
             records, self._names, domain=domain.name, reply=domain.reply_domain, machine=machine
         )
         async with self._sessions.begin(company) as session:
-            return await self._store(session, domain_id, findings, keep)
+            return await self._store(session, domain_id, findings, about, keep)
 
     async def _store(
-        self, session: AsyncSession, domain_id: UUID, findings: Sequence[Finding], keep: timedelta
+        self,
+        session: AsyncSession,
+        domain_id: UUID,
+        findings: Sequence[Finding],
+        about: Sequence[Finding],
+        keep: timedelta,
     ) -> Report | None:
         now = self._clock()
         domain = await session.scalar(select(Domain).where(Domain.id == domain_id))
@@ -141,14 +159,14 @@ class DomainChecks:
         before = known_states(await _checks(session, domain, LOOK_BACK))
         drifted = tuple(
             finding
-            for finding in findings
+            for finding in (*findings, *about)
             if finding.state is State.WRONG
             and before.get(_place(finding)) in {State.GOOD, State.ADVICE}
         )
         switched = await rotation.switch(session, self._seal, domain, findings, now=now, keep=keep)
         await rotation.forget(session, domain, findings)
-        report = Report(domain.name, now, tuple(findings), drifted, switched)
-        if report.ready and domain.verified_at is None:
+        report = Report(domain.name, now, tuple(findings), tuple(about), drifted, switched)
+        if is_ready(findings) and domain.verified_at is None:
             domain.verified_at = now
         session.add(
             DomainCheck(
@@ -156,7 +174,7 @@ class DomainChecks:
                 checked_at=now,
                 state=str(report.state),
                 ready=report.ready,
-                findings=[finding.as_json() for finding in findings],
+                findings=[finding.as_json() for finding in (*findings, *about)],
             )
         )
         old = DomainCheck.checked_at < now - REMEMBERED
@@ -174,15 +192,18 @@ class DomainChecks:
 
     async def check_all(self, *, older_than: timedelta = NIGHTLY) -> list[Report]:
         """Checks every domain of every company whose last check is older."""
+        now = self._clock()
         async with self._sessions.read(EVERY_COMPANY) as session:
             domains = (await session.scalars(select(Domain).order_by(Domain.name))).all()
-            lasts = {one.id: await last_check(session, one) for one in domains}
+            lasts = [(one, await last_check(session, one)) for one in domains]
+        due = [one for one, last in lasts if last is None or now - last.checked_at >= older_than]
+        if not due:
+            return []
+        machine = await find_machine(self._settings, self._names)
+        about = await check_machine(machine, self._names)
         reports = []
-        for domain in domains:
-            last = lasts[domain.id]
-            if last is not None and self._clock() - last.checked_at < older_than:
-                continue
-            report = await self.check(domain.company_id, domain.id)
+        for domain in due:
+            report = await self._check(domain.company_id, domain.id, machine, about)
             if report is not None:
                 reports.append(report)
         return reports

@@ -20,6 +20,7 @@ from mail.ids import uuid7
 from mail.tokens import TokenKeys
 from mta import accounts
 from mta.recipients import ensure_contact
+from mta.resolver import Resolver
 from mta.submission import Order, submit
 from sequencer import service as sequencer
 from storage.sealing import Seal
@@ -48,6 +49,7 @@ class Scene:
     cluster: UUID
     sequence: str
     token: str
+    domain: UUID
 
 
 async def play(sessions: Sessions, mark: str) -> Scene:
@@ -66,7 +68,7 @@ async def play(sessions: Sessions, mark: str) -> Scene:
             session, email=f"rep@{domain_name}", name=f"Rep {mark}", role="rep",
             password=PASSWORD, now=NOW,
         )  # fmt: skip
-        await accounts.add_domain(session, seal, domain_name, now=NOW)
+        domain = await accounts.add_domain(session, seal, domain_name, now=NOW)
         _, token = await accounts.add_credential(session, "api", now=NOW)
         await library.add_item(
             session, key="hello", kind="mail", title=f"Hello {mark}", subject=f"Hello {mark}",
@@ -122,7 +124,7 @@ async def play(sessions: Sessions, mark: str) -> Scene:
         )  # fmt: skip
     return Scene(
         mark, company.id, owner.email, rep.email, sent.id, reply, draft, task.id, enrolment.id,
-        cluster.id, f"plan-{mark}", token,
+        cluster.id, f"plan-{mark}", token, domain.id,
     )  # fmt: skip
 
 
@@ -160,10 +162,16 @@ async def _answered(
     return reply.id, draft.id
 
 
-def app_of(sessions: Sessions, folder: Path, **console: Any) -> Litestar:
+def app_of(
+    sessions: Sessions, folder: Path, *, resolver: Resolver | None = None, **console: Any
+) -> Litestar:
     """The console on this store."""
     settings = Settings.model_validate(
-        {"host": {"name": "mail.example.test", "data": folder}, "console": console}
+        {
+            "host": {"name": "mail.example.test", "data": folder},
+            "public": {"url": "https://go.example.test"},
+            "console": console,
+        }
     )
     return make_app(
         sessions=sessions,
@@ -171,6 +179,7 @@ def app_of(sessions: Sessions, folder: Path, **console: Any) -> Litestar:
         keys=TokenKeys({0: os.urandom(32)}, 0),
         seal=Seal(b"k" * 32),
         clock=lambda: datetime.now(UTC),
+        resolver=resolver,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from storage.sessions import Sessions
-from storage.tables import Delivery, Draft, Message, Sequence, Task
+from storage.tables import Delivery, Domain, DomainKeys, Draft, Message, Sequence, Task
 from tests.console.scene import Scene, app_of, browser, play, sign_in
 
 # What each path is called with: ids and names of the other company. None: nobody's, no id in it.
@@ -39,6 +39,11 @@ CASES = {
     "/tracker/tasks/{id:str}/done": "task",
     "/content": None,
     "/domains": None,
+    "/domains/{id:str}": "domain",
+    "/domains/{id:str}/zone": "domain",
+    "/domains/{id:str}/check": "domain",
+    "/domains/{id:str}/rotate": "domain",
+    "/domains/{id:str}/remove": "domain",
     "/people": None,
     "/static/{name:str}": "style.css",
     "/api/v1/openapi.json": None,
@@ -109,6 +114,8 @@ async def _state(store: Sessions, scene: Scene) -> list[object]:
             select(Task.state),
             select(Sequence.state),
             select(Message.id, Message.state),
+            select(Domain.name, Domain.rsa_selector),
+            select(DomainKeys.rsa_selector),
         ):
             found.append(sorted(map(str, (await session.execute(query)).all())))
     return found

@@ -131,14 +131,15 @@ def check_domains(chosen: Namespace) -> int:
 
     async def work(parts: Appliance, chosen: Namespace) -> int:
         checks = _checks(parts)
-        machine = await service.find_machine(parts.settings, parts.resolver)
-        machines = await check_machine(machine, parts.resolver)
         if chosen.name:
             domain = await _named(parts, chosen.name)
             one = await checks.check(domain.company_id, domain.id)
             reports = [one] if one else []
         else:
             reports = await checks.check_all(older_than=timedelta(0))
+        machine = await service.find_machine(parts.settings, parts.resolver)
+        known = reports[0].machine if reports else await check_machine(machine, parts.resolver)
+        machines = list(known)
         if chosen.json:
             print(json.dumps(_as_json(reports, machines), indent=2))
         else:
