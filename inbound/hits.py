@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bus.events import Kind, publish
 from config.settings import Settings
+from inbound import mail_policy
 from inbound.agents import Hit, Opinion, judge
 from inbound.forms import (
     MAX_BODY_BYTES,
@@ -520,6 +521,7 @@ def make_app(sessions: Sessions, settings: Settings, keys: TokenKeys, clock: Clo
         ("/k/{token:str}", form, pages.consent),
         ("/j/{token:str}", form, pages.join),
         ("/style.css", seen, css),
+        (mail_policy.PATH, seen, mail_policy.MailPolicy(sessions, settings).show),
     ]
     headers = dict(_HEADERS)
     if settings.public.url.startswith("https://"):

@@ -91,7 +91,7 @@ class Judge:
         record = self.record
         state = State.WRONG if record.need is Need.REQUIRED else State.ADVICE
         problem = problem or f"There is no {record.type} record at {record.name}."
-        remedy = remedy or f"Add the {record.type} record at {record.name}."
+        remedy = remedy or "Add this record."
         if self.look.alias:
             problem = (
                 f"{record.name} is a CNAME to {self.look.alias}, where there is no {record.type} "
