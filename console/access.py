@@ -90,6 +90,12 @@ async def add_user(
     return user
 
 
+async def forward_replies(session: AsyncSession, user: User, *, on: bool) -> None:
+    """Whether people's answers to this user's mail go to the user's own mailbox as well."""
+    user.forward_replies = on
+    await session.flush()
+
+
 def hash_password(password: str) -> str:
     """argon2id (RFC 9106). Raises `ConfigError` if the password is too short."""
     if len(password) < LEAST_PASSWORD:

@@ -23,6 +23,7 @@ from console.pages import (
     inbox,
     leads,
     messages,
+    people,
     queue,
     sign_in,
     today,
@@ -82,6 +83,7 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.POST, "/domains/{id:str}/rotate", domains.rotate),
     (HttpMethod.POST, "/domains/{id:str}/remove", domains.remove),
     (HttpMethod.GET, "/people", company.people),
+    (HttpMethod.POST, "/people", people.forward),
 )
 
 FOREIGN = {"cross-site", "same-site"}

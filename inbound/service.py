@@ -40,12 +40,14 @@ from mail.errors import PermanentError, TemporaryError
 from mail.tokens import Token, TokenKeys, TokenKind
 from mta.accounts import domain_of
 from mta.compose import Composer, Letter
+from mta.srs import is_rewritten
 from mta.template import CompiledTemplate, TemplateKind
 from storage.sessions import EVERY_COMPANY, Sessions
 from storage.tables import Arrival, Company, Credential, Domain, Event, Message, Template
 
 log = structlog.get_logger()
 
+NO_TIE = Tie(None, How.NONE, 0.0, ())
 LOOK_AHEAD = 8
 """Arrivals that are looked at side by side; each may hold a whole message in memory."""
 
@@ -178,7 +180,14 @@ class Intake:
                 [str(r) for r in arrival.recipients], self._keys, company.number
             )
             clue = Clue(tokens, head.references, head.sender, head.subject)
-            tie = decide(clue, await find_candidates(session, clue, now=self._clock()))
+            # What comes back to a rewritten return path is about mail that we passed on to a rep;
+            # it says nothing of the contact whose answer that was.
+            returned = bool(arrival.recipients) and all(
+                is_rewritten(str(recipient)) for recipient in arrival.recipients
+            )
+            tie = NO_TIE
+            if not returned:
+                tie = decide(clue, await find_candidates(session, clue, now=self._clock()))
             login = await _login(session, arrival)
             domains = await _own_domains(session)
             again = head.message_id and await session.scalar(
@@ -196,7 +205,7 @@ class Intake:
 
         verdict = await self._verdict(arrival, raw, login, tokens)
         analysis = await asyncio.to_thread(analyse, raw, sent_text=sent_text, own_addresses=ours)
-        if tie.answers is None:
+        if tie.answers is None and not returned:
             tie = await self._tie_by_content(arrival, company.number, raw, analysis, clue, tie)
         kinds = {token.kind for token in tokens}
         purpose = purpose_of(

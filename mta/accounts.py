@@ -276,3 +276,9 @@ async def domain_of(session: AsyncSession, address: str) -> Domain | None:
     names = [".".join(labels[i:]) for i in range(len(labels) - 1)]
     found = (await session.scalars(select(Domain).where(Domain.name.in_(names)))).all()
     return max(found, key=lambda domain: len(domain.name), default=None)
+
+
+async def forward_replies(session: AsyncSession, domain: Domain, *, on: bool) -> None:
+    """Whether answers to this domain's mail also go to whoever the mail was from."""
+    domain.forward_replies = on
+    await session.flush()

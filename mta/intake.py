@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.utils import getaddresses
@@ -30,6 +30,7 @@ from mta.ledger import Ledger
 from mta.mime import Skeleton, read_fields, split_head, take_apart
 from mta.recipients import ensure_contact
 from mta.spool import Spool
+from mta.srs import Rewriter, SrsProblem, is_rewritten
 from mta.submission import Order, submit
 from storage.sessions import EVERY_COMPANY, Sessions, insert_new, narrow
 from storage.tables import Arrival, Company, Contact, Credential, Domain
@@ -63,6 +64,7 @@ class Directory:
     def __init__(self, sessions: Sessions, keys: TokenKeys) -> None:
         self._sessions = sessions
         self._keys = keys
+        self._srs = Rewriter(keys.derived("srs"))
         self._known: OrderedDict[str, tuple[float, Owner | None]] = OrderedDict()
 
     async def owner(self, domain: str) -> Owner | None:
@@ -97,9 +99,13 @@ class Directory:
         return Owner(row.id, row.number) if row else None
 
     def takes(self, owner: Owner, local: str) -> bool:
-        """Whether there is such a mailbox: a token of this company, or postmaster."""
+        """Whether there is such a mailbox: a token of this company, postmaster, or a return path
+        that we have rewritten."""
         if local.lower() == "postmaster":
             return True
+        if is_rewritten(local):
+            first = self._srs.reverse(local, owner.number, datetime.now(UTC))
+            return not isinstance(first, SrsProblem)
         token = self._keys.read_local_part(local)
         return isinstance(token, Token) and token.company == owner.number
 

@@ -122,6 +122,11 @@ class Rewriter:
         return rest
 
 
+def is_rewritten(address: str) -> bool:
+    """Whether an address or a local part has the form, whoever made it."""
+    return _SRS.match(address) is not None
+
+
 def _first_forwarder(rest: str) -> str | SrsProblem:
     host, _, behind = rest.partition("=")
     address = parse_address(f"SRS0{behind}@{host}")

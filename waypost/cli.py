@@ -80,6 +80,10 @@ def _add(commands: Commands, name: str, run: str, text: str) -> argparse.Argumen
     return parser
 
 
+def _forward_replies(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--forward-replies", choices=("yes", "no"), required=True, help=text)
+
+
 def _group(commands: Commands, name: str, text: str) -> Commands:
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(parser=parser)
@@ -142,6 +146,9 @@ def _people(commands: Commands) -> None:
     add.add_argument("--password", action="store_true", help="ask for a password too")
     listing = _add(user, "list", "people:list_users", "list users")
     listing.add_argument("--company")
+    change = _add(user, "set", "forwarding:set_user", "change how a user gets mail")
+    change.add_argument("email")
+    _forward_replies(change, "answers to this user's mail go to EMAIL as well")
     link = _add(user, "link", "people:sign_in_link", "print a one-time sign-in link")
     link.add_argument("email")
 
@@ -173,6 +180,9 @@ def _people(commands: Commands) -> None:
     rotate.add_argument("name")
     rotate.add_argument("--keep", type=int, default=14, metavar="DAYS", help="of the old keys (14)")
     rotate.add_argument("--cancel", action="store_true", help="drop new keys not signed with yet")
+    change = _add(domain, "set", "forwarding:set_domain", "change what is done with its mail")
+    change.add_argument("name")
+    _forward_replies(change, "answers also go to whoever the mail was from")
     remove = _add(domain, "remove", "domains:remove_domain", "send from it no longer")
     remove.add_argument("name")
     remove.add_argument("--yes", action="store_true", help="do not ask")

@@ -70,6 +70,7 @@ def engine_stations(parts: Appliance) -> list[Station]:
     """All stations, in the order of the journey."""
     import inbound.service
     import leads.service
+    import mta.forwarding_station
     import mta.notices_station
     import responder.service
     import sequencer.service
@@ -88,6 +89,15 @@ def engine_stations(parts: Appliance) -> list[Station]:
             sessions=parts.sessions,
             settings=parts.settings,
             keys=parts.keys,
+            spool=parts.spool,
+            resolver=parts.resolver,
+            clock=parts.clock,
+        ),
+        *mta.forwarding_station.stations(
+            sessions=parts.sessions,
+            settings=parts.settings,
+            keys=parts.keys,
+            seal=parts.seal,
             spool=parts.spool,
             resolver=parts.resolver,
             clock=parts.clock,

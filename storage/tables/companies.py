@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import Base, CompanyScoped, Keyed
@@ -27,7 +27,7 @@ class Company(Keyed, Base):
 class User(Keyed, CompanyScoped, Base):
     """Somebody who signs in or approves by mail. `email` is canonical (lower case).
 
-    `role` is owner, manager or rep.
+    `role` is owner, manager or rep. `forward_replies`: people's answers go to `email` as well.
     """
 
     __tablename__ = "user_account"
@@ -37,6 +37,7 @@ class User(Keyed, CompanyScoped, Base):
     role: Mapped[str]
     password_hash: Mapped[str | None]
     zone: Mapped[str] = mapped_column(default="UTC")
+    forward_replies: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
 

@@ -6,14 +6,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import Base, CompanyScoped, Keyed
 
 
 class Domain(Keyed, CompanyScoped, Base):
-    """A sending domain with its DKIM keys (sealed PEM) and the domain that replies come to."""
+    """A sending domain with its DKIM keys (sealed PEM) and the domain that replies come to.
+
+    `forward_replies`: people's answers to mail of this domain also go to whoever it was from.
+    """
 
     __tablename__ = "domain"
 
@@ -24,6 +27,7 @@ class Domain(Keyed, CompanyScoped, Base):
     ed25519_selector: Mapped[str]
     ed25519_key: Mapped[str]
     checks: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    forward_replies: Mapped[bool] = mapped_column(default=False, server_default=false())
     verified_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
