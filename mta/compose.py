@@ -23,9 +23,11 @@ from mta.mime import (
     ids_field,
     leaf,
     mailbox_field,
+    split_head,
+    take_apart,
     text_field,
 )
-from mta.template import PIXEL_NAME, CompiledTemplate
+from mta.template import PIXEL_NAME, CompiledTemplate, TemplateKind
 
 GENERATED_KINDS = frozenset({"approval", "system"})
 
@@ -47,6 +49,15 @@ PASSED_ON = frozenset(
 """Header fields of submitted mail that go out as they came; all others are ours to write."""
 
 
+AS_WRITTEN = PASSED_ON | frozenset(
+    ("from", "to", "cc", "subject", "date", "in-reply-to", "references", "mime-version")
+)
+"""Fields of mail that is passed on as it is which stay as they were written; so does `Content-`."""
+
+MAX_LINE = 998
+"""RFC 5322 §2.1.1, without the line end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
     """What makes a message personal."""
@@ -64,6 +75,7 @@ class Letter:
     reply_domain: str
     postal_address: str
     created_at: datetime
+    subject: str = ""
     reply_token: Token | None = None
 
 
@@ -109,6 +121,25 @@ class Composer:
         body = parts[0] if len(parts) == 1 else alternative(f"=_{generic.key}", parts)
         return PersonalMessage(self.return_path(letter), head + body)
 
+    def pass_on(self, raw: bytes, letter: Letter) -> PersonalMessage:
+        """A submitted message with its body untouched and only our own fields written anew.
+
+        Who it says it is to stays as it was written, so that all can be answered; Reply-To and
+        return path are this recipient's.
+        """
+        head, body = split_head(raw)
+        if not raw.isascii() or _widest(body) > MAX_LINE:  # It would not survive every server.
+            parts = take_apart(raw)
+            kind = TemplateKind(bulk=False, literal=True)
+            template = CompiledTemplate(kind, letter.subject, parts.text, parts.html)
+            return self.compose(GenericMessage(letter.id.hex, template, parts), letter)
+        reply = self._reply_to(letter)
+        message_id = b"Message-ID: " + letter.rfc_message_id.encode("ascii") + b"\r\n"
+        kept, has_date = _kept_fields(head)
+        date = b"" if has_date else text_field("Date", format_datetime(letter.created_at))
+        content = b"".join((kept, reply, date, message_id, b"\r\n", body))
+        return PersonalMessage(self.return_path(letter), content)
+
     def return_path(self, letter: Letter) -> str:
         """Where bounces of this very message come to (VERP with a signed token)."""
         return self._address(letter, TokenKind.BOUNCE)
@@ -145,15 +176,17 @@ class Composer:
         token = Token(kind, letter.company, letter.id)
         return f"{self.keys.local_part(token)}@{letter.reply_domain}"
 
+    def _reply_to(self, letter: Letter) -> bytes:
+        token = letter.reply_token or Token(TokenKind.REPLY, letter.company, letter.id)
+        address = f"{self.keys.local_part(token)}@{letter.reply_domain}"
+        return mailbox_field("Reply-To", letter.sender_name, address)
+
     def _head(
         self, generic: GenericMessage, letter: Letter, values: Mapping[str, Any]
     ) -> Iterable[bytes]:
-        reply = letter.reply_token or Token(TokenKind.REPLY, letter.company, letter.id)
         yield mailbox_field("From", letter.sender_name, letter.sender)
         yield mailbox_field("To", letter.recipient_name, letter.recipient)
-        yield mailbox_field(
-            "Reply-To", letter.sender_name, f"{self.keys.local_part(reply)}@{letter.reply_domain}"
-        )
+        yield self._reply_to(letter)
         yield text_field("Subject", generic.template.subject_for(values))
         yield text_field("Date", format_datetime(letter.created_at))
         yield ids_field("Message-ID", [letter.rfc_message_id])
@@ -172,3 +205,24 @@ class Composer:
                 if name.lower() in PASSED_ON:
                     yield text_field(name, value)
         yield b"MIME-Version: 1.0\r\n"
+
+
+_AS_WRITTEN = frozenset(name.encode("ascii") for name in AS_WRITTEN)
+
+
+def _kept_fields(head: bytes) -> tuple[bytes, bool]:
+    """The fields that go out as they were written, and whether a date is among them."""
+    kept: list[bytes] = []
+    keep = has_date = False
+    for line in head.split(b"\r\n"):
+        if line[:1] not in (b" ", b"\t"):
+            name = line.partition(b":")[0].strip().lower()
+            keep = name in _AS_WRITTEN or name.startswith(b"content-")
+            has_date = has_date or name == b"date"
+        if keep:
+            kept.append(line + b"\r\n")
+    return b"".join(kept), has_date
+
+
+def _widest(body: bytes) -> int:
+    return max(map(len, body.split(b"\r\n")), default=0)

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mail.address import parse_address
-from storage.tables import Consent, Delivery, Enrolment, Message, Suppression
+from mta.outbound import Outbound, load_outbound
+from storage.sessions import company_of
+from storage.tables import Consent, Contact, Enrolment, Suppression
+
+IN_ONE_QUERY = 500
+"""Values of one IN list."""
 
 OWN_KINDS = frozenset({"approval", "system"})
 """Mail to the company's own people, who can't unsubscribe from their work."""
@@ -62,15 +68,31 @@ def decide(facts: GateFacts, *, now: datetime) -> str:
     return ""
 
 
+class Due(Protocol):
+    """What the gate has to know of a delivery."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def company_id(self) -> UUID: ...
+    @property
+    def message_id(self) -> UUID: ...
+    @property
+    def recipient(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def expires_at(self) -> datetime: ...
+
+
 async def facts_for(
-    session: AsyncSession, deliveries: Sequence[Delivery]
-) -> dict[UUID, tuple[GateFacts, Message]]:
+    session: AsyncSession, deliveries: Sequence[Due]
+) -> dict[UUID, tuple[GateFacts, Outbound]]:
     """The facts about these deliveries, by their ids, with few queries for all together."""
     if not deliveries:
         return {}
     ids = [delivery.message_id for delivery in deliveries]
-    found = await session.scalars(select(Message).where(Message.id.in_(ids)))
-    messages = {message.id: message for message in found}
+    messages = await load_outbound(session, ids)
     addresses = {_canonical(delivery.recipient) for delivery in deliveries}
     suppressed = {
         (company, address): reason
@@ -107,6 +129,33 @@ async def facts_for(
         )
         facts[delivery.id] = (decided, message)
     return facts
+
+
+async def barred_of(session: AsyncSession, addresses: Sequence[str]) -> set[str]:
+    """Those of the session's company's canonical addresses that the gate has to look at."""
+    barred: set[str] = set()
+    company = company_of(session)
+    for start in range(0, len(addresses), IN_ONE_QUERY):
+        some = addresses[start : start + IN_ONE_QUERY]
+        barred.update(
+            await session.scalars(
+                select(Suppression.address).where(
+                    Suppression.company_id == company, Suppression.address.in_(some)
+                )
+            )
+        )
+        barred.update(
+            await session.scalars(
+                select(Contact.address)
+                .join(Consent, Consent.contact_id == Contact.id)
+                .where(
+                    Contact.company_id == company,
+                    Contact.address.in_(some),
+                    Consent.state != "given",
+                )
+            )
+        )
+    return barred
 
 
 def _canonical(recipient: str) -> str:

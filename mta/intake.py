@@ -1,7 +1,8 @@
-"""What happens to a message that came in through a door: kept, written down, then acknowledged.
+"""What happens to a message that came in through a door: checked, kept, then acknowledged.
 
-The order is fixed: the bytes are synced to the spool, then one transaction (shared with all who
-wait) writes what they lead to, and only then is the client told 250.
+Whoever may not send, or sends what can't be sent, is told before. The message and a note that says
+who sent it to whom are synced to the spool; then the client is told 250. What the message leads to
+is written by the `Sorter`, milliseconds later or after a restart.
 """
 
 from __future__ import annotations
@@ -11,33 +12,41 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
-from email.utils import getaddresses
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bus.events import Kind, publish
-from mail.address import Address, parse_address
+from bus.events import Kind, publish_many
+from mail.address import parse_address
+from mail.envelope import Envelope, Recipient
 from mail.errors import PermanentError
 from mail.ids import uuid7
 from mail.tokens import Token, TokenKeys
 from mta.accounts import domain_of
-from mta.ledger import Ledger
-from mta.mime import Skeleton, read_fields, split_head, take_apart
-from mta.recipients import ensure_contact
-from mta.spool import Spool
+from mta.gate import barred_of
+from mta.head import Head, read_head
+from mta.mime import Skeleton, take_apart
+from mta.note import Note, decode, encode
+from mta.pressure import Gauge
+from mta.recipients import ensure_contacts
+from mta.sorter import Sorter
+from mta.spool import Kept, Spool
 from mta.srs import Rewriter, SrsProblem, is_rewritten
-from mta.submission import Order, submit
-from storage.sessions import EVERY_COMPANY, Sessions, insert_new, narrow
+from mta.submission import Order, submit_many
+from mta.taken import Relay, Taken
+from storage.bulk import insert_many
+from storage.sessions import EVERY_COMPANY, Sessions, narrow
 from storage.tables import Arrival, Company, Contact, Credential, Domain
+
+log = structlog.get_logger()
 
 KNOWN_SECONDS = 30.0
 """How long it is remembered whose a reply domain is."""
 
+UNKNOWN_SECONDS = 5.0
 MAX_KNOWN = 10_000
 
 
@@ -82,11 +91,18 @@ class Directory:
             ).one_or_none()
         found = Owner(row.company_id, row.number) if row else None
         # What is not ours may become ours at any moment, so it is asked again soon.
-        lasts = KNOWN_SECONDS if found else 1.0
+        lasts = KNOWN_SECONDS if found else UNKNOWN_SECONDS
         self._known[domain] = (time.monotonic() + lasts, found)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return found
+
+    def owner_now(self, domain: str) -> Owner | None:
+        """The same from memory; raises `LookupError` if it has to be looked up."""
+        kept = self._known.get(domain)
+        if kept is None or kept[0] <= time.monotonic():
+            raise LookupError(domain)
+        return kept[1]
 
     async def postmaster(self) -> Owner | None:
         """Who gets mail to `postmaster` without a domain (RFC 5321 §4.5.1): the first company."""
@@ -111,84 +127,98 @@ class Directory:
 
 
 class Intake:
-    """Takes messages from both kinds of door."""
+    """Takes messages from both kinds of door, and says later what they lead to."""
 
     def __init__(
         self,
         sessions: Sessions,
-        ledger: Ledger,
         spool: Spool,
         directory: Directory,
         clock: Callable[[], datetime],
         *,
-        wake: Callable[[], None] = lambda: None,
+        relay: Relay | None = None,
     ) -> None:
-        """`wake` is called when there is new mail to deliver."""
+        """`relay` takes over what can be sent at once; without one it waits in the queue."""
         self._sessions = sessions
-        self._ledger = ledger
         self._spool = spool
         self.directory = directory
         self._clock = clock
-        self._wake = wake
+        self._relay = relay
+        self._own: dict[tuple[UUID, str], float] = {}
+        self.sorter = Sorter(sessions, spool, self.sort, self.set_aside)
+        self.gauge = Gauge(spool.folder)
+
+    def pressure(self, company_id: UUID | None) -> str:
+        """Empty, or why mail can't be taken just now."""
+        if self.sorter.full:
+            return "more mail came than can be written down; please slow down"
+        return self.gauge.problem(company_id)
 
     async def from_the_world(
-        self, client: Client, mail_from: str, recipients: Sequence[tuple[Owner, str]], raw: bytes
+        self, client: Client, envelope: Envelope, owners: Sequence[tuple[Owner, str]], raw: bytes
     ) -> str:
-        """Mail for our reply domains; returns the id it is known by."""
-        key = uuid7()
-        place = await self._spool.append(raw)
-        by_company: dict[UUID, list[str]] = {}
-        for owner, address in recipients:
-            addresses = by_company.setdefault(owner.company_id, [])
+        """Mail for our reply domains; returns the id it is known by when it is on disk."""
+        by_company: dict[str, list[str]] = {}
+        for owner, address in owners:
+            addresses = by_company.setdefault(owner.company_id.hex, [])
             if address not in addresses:
                 addresses.append(address)
+        note = Note(
+            key=str(uuid7()),
+            at=self._clock(),
+            door="mx",
+            peer=client.address,
+            helo=client.helo,
+            sender=envelope.sender,
+            ours=by_company,
+        )
+        await self._spool.append(raw, encode(note), (note, None))
+        return note.key
 
-        async def write(session: AsyncSession) -> None:
-            for company, addresses in by_company.items():
-                narrow(session, company)
-                await self._arrive(session, f"mx:{key}", client, mail_from, addresses, place)
-
-        await self._ledger.enter(write)
-        return str(key)
-
-    async def from_a_company(
-        self, client: Client, mail_from: str, recipients: Sequence[Address], raw: bytes
-    ) -> str:
+    async def from_a_company(self, client: Client, envelope: Envelope, raw: bytes) -> str:
         """Mail of a company or a rep to people, or an answer of a rep to one of our addresses.
 
         Raises `PermanentError` saying what is wrong with the message.
         """
         credential = client.credential
         assert credential is not None
-        head = _Head(raw)
-        key = uuid7()
+        head = read_head(raw)
         ours: list[str] = []
-        others: list[Address] = []
-        for recipient in dict.fromkeys(recipients):
-            owner = await self.directory.owner(recipient.domain)
+        others: list[Recipient] = []
+        for recipient in envelope.recipients:
+            domain = recipient.address.rpartition("@")[2].lower()
+            try:
+                owner = self.directory.owner_now(domain)
+            except LookupError:
+                owner = await self.directory.owner(domain)
             if owner is None:
                 others.append(recipient)
-            else:
-                ours.append(str(recipient))
+            elif recipient.address not in ours:
+                ours.append(recipient.address)
         await self.check_sender(credential, head.sender)
-        skeleton = take_apart(raw) if others else Skeleton()
-        place = await self._spool.append(raw)
-
-        async def write(session: AsyncSession) -> None:
-            narrow(session, credential.company_id)
-            if ours:
-                await self._arrive(session, f"sub:{key}", client, mail_from, ours, place)
-            for recipient in others:
-                await self._order(
-                    session, key, head, skeleton, recipient, place, credential, mail_from
-                )
-
-        await self._ledger.enter(write)
-        self._wake()
-        return str(key)
+        note = Note(
+            key=str(uuid7()),
+            at=self._clock(),
+            door="submission",
+            peer=client.address,
+            helo=client.helo,
+            login=credential.login,
+            sender=envelope.sender,
+            ret=envelope.ret,
+            envelope_id=envelope.envelope_id,
+            require_tls=envelope.require_tls,
+            company=credential.company_id.hex,
+            ours={credential.company_id.hex: ours} if ours else {},
+            others=[(r.address, list(r.notify), r.original) for r in others],
+        )
+        await self._spool.append(raw, encode(note), (note, head))
+        return note.key
 
     async def check_sender(self, credential: Credential, address: str) -> None:
         """Raises `PermanentError` if this login may not send as this address."""
+        known = (credential.id, address)
+        if self._own.get(known, 0.0) > time.monotonic():
+            return
         parsed = parse_address(address)
         if parsed is None:
             raise PermanentError(f"<{address[:100]}> is not a mail address")
@@ -197,92 +227,155 @@ class Intake:
         async with self._sessions.read(credential.company_id) as session:
             if await domain_of(session, parsed.canonical) is None:
                 raise PermanentError(f"{parsed.domain} is not a domain of this company")
+        if len(self._own) >= MAX_KNOWN:
+            self._own.clear()
+        self._own[known] = time.monotonic() + KNOWN_SECONDS
+
+    # What was kept, written down.
+
+    async def sort(self, session: AsyncSession, batch: Sequence[Kept]) -> Callable[[], None]:
+        """Writes the arrivals and orders of these records; for the `Sorter`."""
+        arrivals: dict[UUID, list[tuple[Note, Kept]]] = {}
+        orders: dict[UUID, list[tuple[Note, Head, Kept]]] = {}
+        for record in batch:
+            note, head = record.memo or (_note_of(record), None)
+            for company in note.ours:
+                arrivals.setdefault(UUID(company), []).append((note, record))
+            if note.others:
+                orders.setdefault(UUID(note.company), []).append(
+                    (note, head or read_head(record.data), record)
+                )
+        for company, came in arrivals.items():
+            narrow(session, company)
+            await self._arrive(session, company, came)
+        taken: list[Taken] = []
+        for company, sent in orders.items():
+            narrow(session, company)
+            taken += await self._order(session, sent)
+        relay = self._relay
+        return (lambda: relay.take(taken)) if relay is not None else (lambda: None)
+
+    async def set_aside(self, session: AsyncSession, record: Kept, cause: str) -> None:
+        """Keeps a record that could not be sorted where people see it; for the `Sorter`."""
+        note = _note_of(record)
+        companies = {*note.ours, note.company} - {""}
+        for company in companies:
+            narrow(session, UUID(company))
+            row = self._arrival(note, record, note.ours.get(company, []))
+            row |= {"state": "held", "cause": cause}
+            if note.others and company == note.company:
+                row["recipients"] = [
+                    *row["recipients"],
+                    *(address for address, _, _ in note.others),
+                ]
+            await insert_many(session, Arrival, [row])
 
     async def _arrive(
-        self,
-        session: AsyncSession,
-        key: str,
-        client: Client,
-        mail_from: str,
-        recipients: list[str],
-        place: dict[str, Any],
+        self, session: AsyncSession, company: UUID, came: Sequence[tuple[Note, Kept]]
     ) -> None:
-        now, arrival = self._clock(), uuid7()
-        row: dict[str, Any] = {
-            "id": arrival,
-            "key": f"{key}:{uuid7()}",
-            "source": "submission" if client.credential else "mx",
-            "mail_from": mail_from,
-            "recipients": recipients,
-            "remote_ip": client.address,
-            "helo": client.helo,
-            "login": client.credential.login if client.credential else None,
-            "spool": place,
+        rows = [self._arrival(note, kept, note.ours[company.hex]) for note, kept in came]
+        await insert_many(session, Arrival, rows)
+        events = [{"payload": {"arrival": str(row["id"])}} for row in rows]
+        await publish_many(session, Kind.MAIL_ARRIVED, events, occurred_at=self._clock())
+
+    def _arrival(self, note: Note, kept: Kept, recipients: Sequence[str]) -> dict[str, Any]:
+        return {
+            "id": uuid7(),
+            "key": f"{note.door[:3]}:{note.key}:{uuid7()}",
+            "source": note.door,
+            "mail_from": note.sender,
+            "recipients": list(recipients),
+            "remote_ip": note.peer,
+            "helo": note.helo,
+            "login": note.login,
+            "spool": kept.place,
             "state": "waiting",
-            "received_at": now,
+            "received_at": note.at,
         }
-        await insert_new(session, Arrival, [row], unless=["key"])
-        await publish(session, Kind.MAIL_ARRIVED, occurred_at=now, arrival=arrival)
 
     async def _order(
-        self,
-        session: AsyncSession,
-        key: UUID,
-        head: _Head,
-        skeleton: Skeleton,
-        recipient: Address,
-        place: dict[str, Any],
-        credential: Credential,
-        mail_from: str,
-    ) -> None:
+        self, session: AsyncSession, sent: Sequence[tuple[Note, Head, Kept]]
+    ) -> list[Taken]:
         now = self._clock()
-        name = head.names.get(recipient.canonical, "")
-        origin = {"by": "submission", "login": credential.login}
-        contact = await ensure_contact(session, str(recipient), name=name, origin=origin, now=now)
-        order = Order(
-            key=f"smtp:{key}:{recipient.canonical}",
-            kind="bulk" if head.bulk else "mail",
-            sender=head.sender,
-            sender_name=head.sender_name,
-            recipient=str(recipient),
-            recipient_name=name or contact.name,
-            subject=head.subject,
-            text=skeleton.text,
-            html=skeleton.html,
-            values=_merge_values(contact) if head.merge else {},
-            contact_id=contact.id,
-            in_reply_to=head.in_reply_to,
-            references=head.references,
-            lane=2 if head.bulk else 1,
-            spool=place,
-            literal=not head.merge,
-            parsed={"envelope": {"sender": mail_from}},
+        people: dict[str, str] = {}
+        for note, head, _ in sent:
+            for address, _, _ in note.others:
+                canonical = address.lower()
+                people[canonical] = people.get(canonical) or head.names.get(canonical, "")
+        logins = {note.login for note, _, _ in sent}
+        origin = {"by": "submission", "login": min(login or "" for login in logins)}
+        contacts = await ensure_contacts(session, people, origin=origin, now=now)
+        orders: list[tuple[Order, Kept]] = []
+        for note, head, kept in sent:
+            parts = take_apart(kept.data) if head.bulk or head.merge else None
+            for address, notify, original in note.others:
+                contact = contacts[address.lower()]
+                orders.append(
+                    (_order_for(note, head, kept, parts, contact, address, notify, original), kept)
+                )
+        claiming = None
+        if self._relay is not None:
+            barred = await barred_of(session, [contact.address for contact in contacts.values()])
+            claiming = self._relay.claiming(barred)
+        done = await submit_many(
+            session, [order for order, _ in orders], now=now, claiming=claiming
         )
-        await submit(session, order, now=now)
+        taken = []
+        for (order, kept), result in zip(orders, done, strict=True):
+            if isinstance(result, PermanentError):
+                log.error("intake.refused_late", key=order.key, cause=result.public)
+                row = self._arrival(_note_of(kept), kept, [order.recipient])
+                row |= {"state": "held", "cause": result.public[:500]}
+                await insert_many(session, Arrival, [row])
+            elif result.claimed and claiming is not None:
+                taken.append(Taken(result, claiming, kept.data))
+        return taken
 
 
-class _Head:
-    """What the header of a submitted message says. Raises `PermanentError` if it can't be sent."""
+def _note_of(kept: Kept) -> Note:
+    return kept.memo[0] if kept.memo else decode(kept.note)
 
-    def __init__(self, raw: bytes) -> None:
-        fields = read_fields(split_head(raw)[0])
-        of = {name.lower(): value for name, value in reversed(fields)}
-        senders = getaddresses([v for n, v in fields if n.lower() == "from"])
-        if len(senders) != 1 or parse_address(senders[0][1]) is None:
-            raise PermanentError("the message needs one From header with one address")
-        self.sender_name = _decoded(senders[0][0])
-        self.sender = senders[0][1]
-        self.subject = _decoded(of.get("subject", ""))
-        self.in_reply_to = of.get("in-reply-to", "")
-        self.references = of.get("references", "")
-        self.bulk = of.get("x-waypost-kind", "").strip().lower() == "bulk"
-        self.merge = of.get("x-waypost-merge", "").strip().lower() == "yes"
-        self.names: dict[str, str] = {}
-        listed = [v for n, v in fields if n.lower() in {"to", "cc"}]
-        for name, address in getaddresses(listed[:20]):
-            parsed = parse_address(address)
-            if parsed is not None and name:
-                self.names.setdefault(parsed.canonical, _decoded(name))
+
+def _order_for(
+    note: Note,
+    head: Head,
+    kept: Kept,
+    parts: Skeleton | None,
+    contact: Contact,
+    address: str,
+    notify: list[str],
+    original: str,
+) -> Order:
+    envelope: dict[str, Any] = {"sender": note.sender, "login": note.login}
+    optional = {
+        "notify": notify,
+        "original": original,
+        "ret": note.ret,
+        "id": note.envelope_id,
+        "require_tls": note.require_tls,
+    }
+    envelope |= {name: value for name, value in optional.items() if value}
+    return Order(
+        key=f"smtp:{note.key}:{address.lower()}",
+        kind="bulk" if head.bulk else "mail",
+        sender=head.sender,
+        sender_name=head.sender_name,
+        recipient=address,
+        recipient_name=head.names.get(address.lower(), "") or contact.name,
+        subject=head.subject,
+        text=parts.text if parts else "",
+        html=parts.html if parts else "",
+        values=_merge_values(contact) if head.merge else {},
+        contact_id=contact.id,
+        campaign=head.campaign,
+        in_reply_to=head.in_reply_to,
+        references=head.references,
+        lane=2 if head.bulk else 1,
+        spool=kept.place,
+        as_is=parts is None,
+        literal=not head.merge,
+        parsed={"envelope": envelope},
+    )
 
 
 def _merge_values(contact: Contact) -> dict[str, Any]:
@@ -294,11 +387,3 @@ def _merge_values(contact: Contact) -> dict[str, Any]:
         "organisation": contact.organisation,
     }
     return {**{key: value for key, value in known.items() if value}, **contact.fields}
-
-
-def _decoded(text: str) -> str:
-    """RFC 2047 words as text; what can't be decoded stays as it was written."""
-    try:
-        return str(make_header(decode_header(text[:4000])))
-    except (HeaderParseError, LookupError, ValueError, UnicodeError):
-        return text

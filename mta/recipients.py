@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mail.address import parse_address
 from mail.errors import PermanentError
+from storage.bulk import insert_many
 from storage.sessions import company_of, insert_new
 from storage.tables import Consent, Contact, Suppression
+
+IN_ONE_QUERY = 500
+"""Values of one IN list."""
 
 MAX_NAME = 200
 """Characters of a name or an organisation that are kept."""
@@ -68,6 +73,41 @@ async def ensure_contact(
         contact.fields = {**contact.fields, **new}
     await session.flush()
     return contact
+
+
+async def ensure_contacts(
+    session: AsyncSession, people: Mapping[str, str], *, origin: dict[str, Any], now: datetime
+) -> dict[str, Contact]:
+    """The contacts with these canonical addresses, in few statements; those missing are made.
+
+    `people` has their names, if known. The names of contacts that have one already stay.
+    """
+
+    async def found() -> dict[str, Contact]:
+        addresses, kept = list(people), {}
+        for start in range(0, len(addresses), IN_ONE_QUERY):
+            rows = await session.scalars(
+                select(Contact).where(
+                    Contact.company_id == company_of(session),
+                    Contact.address.in_(addresses[start : start + IN_ONE_QUERY]),
+                )
+            )
+            kept.update({contact.address: contact for contact in rows})
+        return kept
+
+    known = await found()
+    rows = [
+        {"address": address, "name": _one_line(name), "origin": origin, "created_at": now}
+        for address, name in people.items()
+        if address not in known
+    ]
+    if rows:
+        await insert_many(session, Contact, rows, unless=["company_id", "address"])
+        known = await found()
+    for address, name in people.items():
+        if name and not known[address].name:
+            known[address].name = _one_line(name)
+    return known
 
 
 async def find_contact(session: AsyncSession, address: str) -> Contact | None:

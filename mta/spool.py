@@ -1,11 +1,16 @@
 """Message bytes on disk, before anybody is told that we have them.
 
-Each process appends to segment files of its own. A record is a head with length and checksum, the
-bytes, and an end mark; a torn last record is one that nobody was promised, and is left out when the
-segment is read. All who wait while a sync is under way share the next one: with one waiter it costs
-one sync, with a hundred still one. There is no timer.
+Each process appends to segment files of its own. A record is a head with lengths and checksum, a
+note, the bytes, and an end mark; a torn last record is one that nobody was promised, and is left
+out when the segment is read. All who wait while a sync is under way share the next one: with one
+waiter it costs one sync, with a hundred still one. There is no timer.
 
-    4 bytes "WPR1" · 8 bytes length · 4 bytes CRC-32 of the data · data · 4 bytes "END."
+    4 bytes "WPR2" · 4 bytes length of the note · 8 bytes length of the data
+    4 bytes CRC-32 of both · note · data · 4 bytes "END."
+
+The note says what the message leads to (who sent it to whom). Whoever appends with a note is told
+so at once, and the `Sorter` moves what it leads to into the tables afterwards. Records without a
+note belong to a row that somebody else writes.
 """
 
 from __future__ import annotations
@@ -17,8 +22,10 @@ import os
 import queue
 import struct
 import threading
+import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +36,8 @@ from mail.ids import uuid7
 
 log = structlog.get_logger()
 
-_HEAD = struct.Struct(">4sQI")
-_MAGIC = b"WPR1"
+_HEAD = struct.Struct(">4sIQI")
+_MAGIC = b"WPR2"
 _END = b"END."
 
 SEGMENT_BYTES = 64 << 20
@@ -44,7 +51,30 @@ MARGIN_SECONDS = 3600.0
 
 NOT_NOW = "The message could not be stored now."
 
-_Waiting = tuple[bytes, asyncio.AbstractEventLoop, "asyncio.Future[dict[str, Any]]"]
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record that is on disk. `end` is where the next one begins; `memo` is the appender's."""
+
+    place: dict[str, Any]
+    end: int
+    note: bytes
+    data: bytes
+    memo: Any = None
+
+    @property
+    def segment(self) -> str:
+        """The file's name."""
+        return str(self.place["segment"])
+
+
+@dataclass(slots=True)
+class _Waiting:
+    data: bytes
+    note: bytes
+    memo: Any
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[dict[str, Any]]
 
 
 class Spool:
@@ -60,8 +90,11 @@ class Spool:
         self._name = ""
         self._size = 0
         self.syncs = 0
+        self.sync_seconds = 0.0
+        self.sink: Callable[[Sequence[Kept]], None] = lambda kept: None
+        """Called in the loop with the records that have a note, in the order of the file."""
 
-    async def append(self, data: bytes) -> dict[str, Any]:
+    async def append(self, data: bytes, note: bytes = b"", memo: Any = None) -> dict[str, Any]:
         """Keeps `data`; returns its place when it is on disk. The place goes into a JSON column.
 
         Raises `TemporaryError` if the disk does not take it.
@@ -73,24 +106,28 @@ class Spool:
                 raise TemporaryError(NOT_NOW, str(error)) from None
         loop = asyncio.get_running_loop()
         done: asyncio.Future[dict[str, Any]] = loop.create_future()
-        self._waiting.put((data, loop, done))
+        self._waiting.put(_Waiting(data, note, memo, loop, done))
         return await done
+
+    @property
+    def folder(self) -> Path:
+        """Where the segments lie."""
+        return self._folder
 
     def read(self, place: Mapping[str, Any]) -> bytes:
         """The bytes at a place. Raises `PermanentError` if they are not what was kept."""
-        name, offset, length = _place(place)
+        name, offset = _checked(place)
         try:
             with open(self._folder / name, "rb") as file:
                 file.seek(offset)
-                record = file.read(_HEAD.size + length + len(_END))
+                found = _read_record(file.read, os.fstat(file.fileno()).st_size - offset)
         except FileNotFoundError:
             raise PermanentError("A stored message is gone.", f"no segment {name}") from None
         except OSError as error:
             raise TemporaryError("A stored message can't be read now.", str(error)) from None
-        data = _verified(record)
-        if data is None or len(data) != length or zlib.crc32(data) != place["crc"]:
+        if found is None or found[2] != place["crc"]:
             raise PermanentError("A stored message is damaged.", f"{name} at {offset}")
-        return data
+        return found[1]
 
     def close(self) -> None:
         """Ends the writer after what waits is on disk."""
@@ -104,37 +141,42 @@ class Spool:
         """All segments of all processes, oldest first."""
         return sorted(self._folder.glob("*.seg"))
 
-    def records(self, segment: Path) -> Iterable[dict[str, Any]]:
-        """The places of all whole records; ends at the first that is torn."""
-        offset = 0
+    def records(self, segment: Path, *, start: int = 0) -> Iterable[Kept]:
+        """All whole records from an offset on; ends at the first that is torn."""
+        offset = start
         with open(segment, "rb") as file:
-            while head := file.read(_HEAD.size):
-                if len(head) < _HEAD.size or not head.startswith(_MAGIC):
-                    break
-                _, length, crc = _HEAD.unpack(head)
-                if file.tell() + length + len(_END) > segment.stat().st_size:
-                    break
-                rest = file.read(length + len(_END))
-                if not rest.endswith(_END) or zlib.crc32(rest[:length]) != crc:
-                    break
-                yield _make_place(segment.name, offset, length, crc)
-                offset += _HEAD.size + length + len(_END)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(offset)
+            while found := _read_record(file.read, size - offset):
+                note, data, crc = found
+                end = offset + _HEAD.size + len(note) + len(data) + len(_END)
+                yield Kept(_place(segment.name, offset, len(data), crc), end, note, data)
+                offset = end
 
-    def collect(self, keep: Iterable[Mapping[str, Any]], *, now: float) -> list[str]:
-        """Removes segments that hold no place in `keep`; `now` is in seconds as files have it.
+    @contextlib.contextmanager
+    def abandoned(self, segment: Path) -> Iterator[bool]:
+        """Whether no living process writes to this segment; nobody can while this is held."""
+        with open(segment, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
+
+    def collect(self, keep: Iterable[str], *, now: float) -> list[str]:
+        """Removes all segments but those named in `keep`; `now` is in seconds as files have it.
 
         Segments that a process has open, and young ones, stay.
         """
-        live = {str(place["segment"]) for place in keep}
+        live = set(keep)
         removed = []
         for segment in self.segments():
             if segment.name in live or now - segment.stat().st_mtime < MARGIN_SECONDS:
                 continue
-            with open(segment, "rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    continue  # Another process, or this one, is writing to it.
+            with self.abandoned(segment) as free:
+                if not free:
+                    continue
                 segment.unlink()
             removed.append(segment.name)
         if removed:
@@ -161,7 +203,7 @@ class Spool:
                     going = False
                     break
                 batch.append(item)
-                size += len(item[0])
+                size += len(item.data)
                 if size >= BATCH_BYTES:
                     break
                 try:
@@ -173,36 +215,52 @@ class Spool:
         self._close_segment()
 
     def _commit(self, batch: list[_Waiting]) -> None:
-        try:
-            places = self._put([data for data, _, _ in batch])
-        except Exception as error:  # Whoever waits has to hear of it, whatever it is.
-            log.error("spool.failed", cause=str(error))
-            # What was written half may stand before what comes next: begin anew.
-            self._close_segment()
-            for _, loop, done in batch:
-                _call(loop, _fail, done, str(error))
-            return
-        for (_, loop, done), place in zip(batch, places, strict=True):
-            _call(loop, _answer, done, place)
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        for item in batch:
+            by_loop.setdefault(item.loop, []).append(item)
+        for loop, items in by_loop.items():  # One in practice: a spool belongs to a process.
+            try:
+                kept = self._put(items)
+            except Exception as error:  # Whoever waits has to hear of it, whatever it is.
+                log.error("spool.failed", cause=str(error))
+                self._abandon_segment()
+                _call(loop, _fail, items, str(error))
+            else:
+                _call(loop, self._answer, items, kept)
 
-    def _put(self, batch: list[bytes]) -> list[dict[str, Any]]:
+    def _put(self, batch: Sequence[_Waiting]) -> list[Kept]:
         if self._file < 0 or self._size >= self._segment_bytes:
             self._open_segment()
-        places = []
+        kept: list[Kept] = []
         parts: list[bytes] = []
         offset = self._size
-        for data in batch:
-            crc = zlib.crc32(data)
-            parts += (_HEAD.pack(_MAGIC, len(data), crc), data, _END)
-            places.append(_make_place(self._name, offset, len(data), crc))
-            offset += _HEAD.size + len(data) + len(_END)
+        for item in batch:
+            note, data = item.note, item.data
+            crc = zlib.crc32(data, zlib.crc32(note))
+            parts += (_HEAD.pack(_MAGIC, len(note), len(data), crc), note, data, _END)
+            end = offset + _HEAD.size + len(note) + len(data) + len(_END)
+            kept.append(
+                Kept(_place(self._name, offset, len(data), crc), end, note, data, item.memo)
+            )
+            offset = end
         whole = memoryview(b"".join(parts))
         while whole:
             whole = whole[os.write(self._file, whole) :]
+        started = time.perf_counter()
         os.fdatasync(self._file)
+        self.sync_seconds += time.perf_counter() - started
         self.syncs += 1
         self._size = offset
-        return places
+        return kept
+
+    def _answer(self, batch: Sequence[_Waiting], kept: Sequence[Kept]) -> None:
+        """In the loop: those who waited are told, and the noted records go on to be sorted."""
+        noted = [record for record in kept if record.note]
+        if noted:
+            self.sink(noted)
+        for item, record in zip(batch, kept, strict=True):
+            if not item.done.done():
+                item.done.set_result(record.place)
 
     def _open_segment(self) -> None:
         self._close_segment()
@@ -220,25 +278,36 @@ class Spool:
                 os.close(self._file)
             self._file = -1
 
+    def _abandon_segment(self) -> None:
+        """Cuts off what was refused, which may stand there half or whole, and begins anew."""
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+        self._close_segment()
 
-def _make_place(name: str, offset: int, length: int, crc: int) -> dict[str, Any]:
+
+def _place(name: str, offset: int, length: int, crc: int) -> dict[str, Any]:
     return {"segment": name, "offset": offset, "length": length, "crc": crc}
 
 
-def _place(place: Mapping[str, Any]) -> tuple[str, int, int]:
+def _checked(place: Mapping[str, Any]) -> tuple[str, int]:
     name = str(place["segment"])
     if "/" in name or not name.endswith(".seg"):
         raise PermanentError("A stored message is damaged.", f"segment {name!r}")
-    return name, int(place["offset"]), int(place["length"])
+    return name, int(place["offset"])
 
 
-def _verified(record: bytes) -> bytes | None:
-    if len(record) < _HEAD.size + len(_END):
+def _read_record(read: Callable[[int], bytes], room: int) -> tuple[bytes, bytes, int] | None:
+    """Note, data and checksum of the record that begins here; None if there is no whole one."""
+    head = read(_HEAD.size)
+    if len(head) < _HEAD.size:
         return None
-    magic, length, crc = _HEAD.unpack_from(record)
-    data = record[_HEAD.size : _HEAD.size + length]
-    whole = magic == _MAGIC and record[_HEAD.size + length :] == _END
-    return data if whole and zlib.crc32(data) == crc else None
+    magic, noted, length, crc = _HEAD.unpack(head)
+    if magic != _MAGIC or _HEAD.size + noted + length + len(_END) > room:
+        return None
+    note, data = read(noted), read(length)
+    whole = read(len(_END)) == _END and zlib.crc32(data, zlib.crc32(note)) == crc
+    return (note, data, crc) if whole else None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -254,11 +323,7 @@ def _call(loop: asyncio.AbstractEventLoop, what: Any, *args: Any) -> None:
         loop.call_soon_threadsafe(what, *args)
 
 
-def _answer(done: asyncio.Future[dict[str, Any]], place: dict[str, Any]) -> None:
-    if not done.done():
-        done.set_result(place)
-
-
-def _fail(done: asyncio.Future[dict[str, Any]], cause: str) -> None:
-    if not done.done():
-        done.set_exception(TemporaryError(NOT_NOW, cause))
+def _fail(batch: Sequence[_Waiting], cause: str) -> None:
+    for item in batch:
+        if not item.done.done():
+            item.done.set_exception(TemporaryError(NOT_NOW, cause))

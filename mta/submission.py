@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,14 +17,15 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from bus.events import Kind, publish
+from bus.events import Kind, publish_many
 from mail.address import Address, parse_address
 from mail.errors import PermanentError
 from mail.ids import uuid7
 from mail.tokens import Token
-from mta.accounts import domain_of
+from mta.outbound import Outbound, load_outbound, outbound_of
 from mta.template import CompiledTemplate, TemplateKind, digest_of
-from storage.sessions import company_of, insert_new
+from storage.bulk import insert_many
+from storage.sessions import company_of
 from storage.tables import Delivery, Domain, Message, Template
 
 KINDS = frozenset({"mail", "bulk", "invitation", "answer", "approval", "system"})
@@ -33,6 +34,9 @@ PLAIN_KINDS = frozenset({"answer", "approval", "system"})
 
 MAX_VALUES_BYTES = 64 << 10
 """Of one order's values as JSON."""
+
+IN_ONE_QUERY = 500
+"""Values of one IN list."""
 
 TRIED_FOR = timedelta(days=5)
 """How long an order without an end is tried (RFC 5321 §4.5.4.1)."""
@@ -46,7 +50,7 @@ class Order:
     answer, approval or system. `lane`: 0 interactive, 1 transactional, 2 bulk. `reply_token` is
     where an answer leads, by default to the message itself. After `expires` it isn't sent any more.
     `spool` is the place of a message that came by SMTP, whose attachments are taken from there;
-    `as_is` sends what lies there unchanged (`mta.ready_made`). `parsed` is kept with the message.
+    `as_is` sends its body unchanged. `parsed` is kept with the message: `envelope` for instance.
     """
 
     key: str
@@ -99,91 +103,280 @@ class _Compiled:
 _compiled = _Compiled(64)
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An order that is in the tables. `new` is false if its key was there before.
+
+    `delivery_id` is None for such, and `claimed` says that the delivery was claimed at once.
+    """
+
+    message: Outbound
+    new: bool
+    delivery_id: UUID | None = None
+    destination: str = ""
+    expires_at: datetime | None = None
+    claimed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claiming:
+    """How deliveries are claimed in the transaction that makes them.
+
+    `wants` says for an order's destination whether it can be handed over at once; `fence` names
+    the claim (see `mta.queue`), which lasts until `until`; a crash has it tried again at `again`.
+    """
+
+    wants: Callable[[Order, str], bool]
+    fence: str
+    until: datetime
+    again: datetime
+
+
 async def submit(session: AsyncSession, order: Order, *, now: datetime) -> Message:
     """Writes the order into the session's transaction and returns its message.
 
     The same key again returns the message that is there and changes nothing. Raises
     `PermanentError` saying which field of the order is wrong.
     """
-    company = company_of(session)
-    existing = await find_order(session, order.key)
-    if existing is not None:
-        return existing
+    (done,) = await submit_many(session, [order], now=now)
+    if isinstance(done, PermanentError):
+        raise done
+    return (await session.scalars(select(Message).where(Message.id == done.message.id))).one()
+
+
+async def submit_many(
+    session: AsyncSession,
+    orders: Sequence[Order],
+    *,
+    now: datetime,
+    claiming: Claiming | None = None,
+) -> list[Submitted | PermanentError]:
+    """Writes orders of the session's company in few statements, however many they are.
+
+    What comes back stands in the order of `orders`: what was written, what was there before under
+    the same key, or what is wrong with it; a wrong one does not keep the others back.
+    """
+    keys = [order.key for order in orders]
+    known = await _known(session, keys)
+    domains = await _domains(session)
+    results: list[Submitted | PermanentError | None] = [None] * len(orders)
+    fresh: list[tuple[int, Order, _Checked]] = []
+    taken: set[str] = set()
+    for place, order in enumerate(orders):
+        if order.key in known or order.key in taken:
+            continue
+        try:
+            fresh.append((place, order, _check(order, domains)))
+            taken.add(order.key)
+        except PermanentError as error:
+            results[place] = error
+    templates = await _templates(session, [(order, made) for _, order, made in fresh], now)
+    made = [
+        (place, order, _rows(session, order, checked, templates, claiming, now))
+        for place, order, checked in fresh
+    ]
+    await insert_many(
+        session,
+        Message,
+        [message for _, _, (message, _) in made],
+        unless=["company_id", "order_key"],
+    )
+    if session.get_bind().dialect.name != "sqlite":  # There another process may have been quicker.
+        written = await _known(session, [order.key for _, order, _ in made])
+        mine = {message.id for message in written.values()}
+        known |= written
+        made = [row for row in made if row[2][0]["id"] in mine]
+    await insert_many(session, Delivery, [delivery for _, _, (_, delivery) in made])
+    await publish_many(
+        session,
+        Kind.MESSAGE_QUEUED,
+        [_queued(message) for _, _, (message, _) in made],
+        occurred_at=now,
+    )
+    for place, order, (message, delivery) in made:
+        done = Submitted(
+            outbound_of(message),
+            True,
+            delivery["id"],
+            delivery["destination"],
+            delivery["expires_at"],
+            delivery["state"] == "sending",
+        )
+        results[place] = done
+        known[order.key] = done.message
+    return [
+        result if result is not None else Submitted(known[orders[place].key], False)
+        for place, result in enumerate(results)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What an order comes to. `digest` is empty if it goes out as it was submitted."""
+
+    sender: Address
+    recipient: Address
+    domain: Domain
+    subject: str
+    values: dict[str, Any]
+    destination: str
+    digest: str = ""
+    kind: TemplateKind | None = None
+    compiled: CompiledTemplate | None = None
+
+
+def _check(order: Order, domains: Sequence[Domain]) -> _Checked:
     sender, recipient = _address(order.sender, "sender"), _address(order.recipient, "recipient")
     kind, values = _checked(order)
-    domain = await domain_of(session, sender.canonical)
+    domain = best_domain(domains, sender.domain)
     if domain is None:
         raise PermanentError(
             f"sender: {sender.domain} is not a domain of this company. Add it with "
             "`waypost domain add` or use another sender."
         )
-    template_id: UUID | None = None
+    destination = destination_of(recipient)
     if order.as_is:
         if order.spool is None:
             raise PermanentError("spool: mail that goes out as it is needs its place.")
-        subject = _one_line(order.subject)
-    else:
-        digest = digest_of(kind, order.subject, order.text, order.html, order.spool)
-        compiled = _compiled.get(digest, kind, order)
-        subject = compiled.check(values)
-        template_id = await _template(session, digest, kind, order, compiled, now)
-    key = uuid7()
+        subject = _one_line(order.subject)[:900]
+        return _Checked(sender, recipient, domain, subject, values, destination)
+    digest = digest_of(kind, order.subject, order.text, order.html, order.spool)
+    compiled = _compiled.get(digest, kind, order)
+    subject = compiled.check(values)
+    return _Checked(sender, recipient, domain, subject, values, destination, digest, kind, compiled)
+
+
+def _rows(
+    session: AsyncSession,
+    order: Order,
+    checked: _Checked,
+    templates: Mapping[str, UUID],
+    claiming: Claiming | None,
+    now: datetime,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The rows of message and delivery."""
+    key, recipient = uuid7(), str(checked.recipient)
     message = {
         "id": key,
+        "company_id": company_of(session),
         "direction": "out",
         "kind": order.kind,
         "order_key": order.key,
         "contact_id": order.contact_id,
         "user_id": order.user_id,
-        "template_id": template_id,
-        "values": values,
+        "template_id": templates[checked.digest] if checked.digest else None,
+        "values": checked.values,
         "campaign": order.campaign,
         "enrolment_id": order.enrolment_id,
         "step_id": order.step_id,
         "draft_id": order.draft_id,
         "answers_id": order.answers_id,
         "thread_id": order.thread_id or key,
-        "sender": f"{sender.local}@{sender.domain}",
+        "sender": str(checked.sender),
         "sender_name": _one_line(order.sender_name),
-        "recipient": str(recipient),
+        "recipient": recipient,
         "recipient_name": _one_line(order.recipient_name),
-        "subject": subject,
-        "rfc_message_id": rfc_message_id(key, domain),
+        "subject": checked.subject,
+        "rfc_message_id": rfc_message_id(key, checked.domain),
         "references": _references(order),
         "parsed": {**_kept_token(order.reply_token), **order.parsed},
         "spool": order.spool,
         "created_at": now,
     }
-    if not await insert_new(session, Message, [message], unless=["company_id", "order_key"]):
-        existing = await find_order(session, order.key)  # Another process was quicker.
-        assert existing is not None
-        return existing
     start = max(order.not_before or now, now)
-    session.add(
-        Delivery(
-            company_id=company,
-            message_id=key,
-            recipient=str(recipient),
-            destination=destination_of(recipient),
-            lane=min(max(order.lane, 0), 2),
-            state="queued",
-            due_at=start,
-            expires_at=order.expires or start + TRIED_FOR,
-            created_at=now,
+    delivery: dict[str, Any] = {
+        "id": uuid7(),
+        "message_id": key,
+        "recipient": recipient,
+        "destination": checked.destination,
+        "lane": min(max(order.lane, 0), 2),
+        "state": "queued",
+        "due_at": start,
+        "expires_at": order.expires or start + TRIED_FOR,
+        "created_at": now,
+    }
+    if claiming is not None and start <= now and claiming.wants(order, checked.destination):
+        delivery |= {
+            "state": "sending",
+            "attempts": 1,
+            "due_at": claiming.again,
+            "claimed_by": claiming.fence,
+            "claimed_until": claiming.until,
+        }
+    return message, delivery
+
+
+def _queued(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "contact_id": message["contact_id"],
+        "message_id": message["id"],
+        "enrolment_id": message["enrolment_id"],
+        "user_id": message["user_id"],
+        "payload": {"message_kind": message["kind"], "campaign": message["campaign"]},
+    }
+
+
+async def _known(session: AsyncSession, keys: Sequence[str]) -> dict[str, Outbound]:
+    """The messages that were ordered with these keys, by key."""
+    found: dict[str, UUID] = {}
+    for start in range(0, len(keys), IN_ONE_QUERY):
+        rows = await session.execute(
+            select(Message.order_key, Message.id).where(
+                Message.company_id == company_of(session),
+                Message.order_key.in_(keys[start : start + IN_ONE_QUERY]),
+            )
         )
-    )
-    await publish(
-        session,
-        Kind.MESSAGE_QUEUED,
-        contact=order.contact_id,
-        message=key,
-        enrolment=order.enrolment_id,
-        user=order.user_id,
-        occurred_at=now,
-        message_kind=order.kind,
-        campaign=order.campaign,
-    )
-    return (await session.scalars(select(Message).where(Message.id == key))).one()
+        found.update({key: identity for key, identity in rows if key is not None})
+    messages = await load_outbound(session, list(found.values()))
+    return {key: messages[identity] for key, identity in found.items()}
+
+
+async def _domains(session: AsyncSession) -> Sequence[Domain]:
+    return (await session.scalars(select(Domain))).all()
+
+
+def best_domain(domains: Sequence[Domain], host: str) -> Domain | None:
+    """The company's domain that a host belongs to: itself or the nearest one above it."""
+    host = host.lower()
+    fitting = [d for d in domains if host == d.name or host.endswith(f".{d.name}")]
+    return max(fitting, key=lambda one: len(one.name), default=None)
+
+
+async def _templates(
+    session: AsyncSession, orders: Sequence[tuple[Order, _Checked]], now: datetime
+) -> dict[str, UUID]:
+    """The ids of the templates by digest; those that are not there are made."""
+    wanted = {made.digest: (order, made) for order, made in orders if made.digest}
+    if not wanted:
+        return {}
+
+    async def found() -> dict[str, UUID]:
+        rows = await session.execute(
+            select(Template.digest, Template.id).where(
+                Template.company_id == company_of(session), Template.digest.in_(list(wanted))
+            )
+        )
+        return {row.digest: row.id for row in rows}
+
+    known = await found()
+    rows = [
+        {
+            "digest": digest,
+            "subject": order.subject,
+            "text": order.text,
+            "html": order.html,
+            "headers": made.kind.kept(),
+            "links": made.compiled.links,
+            "spool": order.spool,
+            "created_at": now,
+        }
+        for digest, (order, made) in wanted.items()
+        if digest not in known and made.kind is not None and made.compiled is not None
+    ]
+    if not rows:
+        return known
+    await insert_many(session, Template, rows, unless=["company_id", "digest"])
+    return await found()
 
 
 async def find_order(session: AsyncSession, key: str) -> Message | None:
@@ -221,36 +414,6 @@ def _checked(order: Order) -> tuple[TemplateKind, dict[str, Any]]:
     values: dict[str, Any] = json.loads(written)
     plain = order.literal or (order.kind in PLAIN_KINDS and not values)
     return TemplateKind(bulk=order.kind in {"bulk", "invitation"}, literal=plain), values
-
-
-async def _template(
-    session: AsyncSession,
-    digest: str,
-    kind: TemplateKind,
-    order: Order,
-    compiled: CompiledTemplate,
-    now: datetime,
-) -> UUID:
-    found = select(Template.id).where(
-        Template.company_id == company_of(session), Template.digest == digest
-    )
-    existing = await session.scalar(found)
-    if existing is not None:
-        return existing
-    row = {
-        "digest": digest,
-        "subject": order.subject,
-        "text": order.text,
-        "html": order.html,
-        "headers": kind.kept(),
-        "links": compiled.links,
-        "spool": order.spool,
-        "created_at": now,
-    }
-    await insert_new(session, Template, [row], unless=["company_id", "digest"])
-    made = await session.scalar(found)
-    assert made is not None
-    return made
 
 
 def _address(text: str, field_name: str) -> Address:

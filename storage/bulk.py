@@ -46,6 +46,7 @@ async def insert_many(
     """
     if not rows:
         return
+    await session.flush()  # What was added before may be what these rows point to.
     check_rows(session, kind, rows)
     plan = _plan(kind.__table__, session.get_bind().dialect.name, tuple(unless))
     bound = [
@@ -82,6 +83,7 @@ async def change_many(
         tuple([c(value) if c else value for c, value in zip(converts, row, strict=True)])
         for row in rows
     ]
+    await session.flush()
     connection = await session.connection()
     done = await connection.exec_driver_sql(statement, bound)
     return int(done.rowcount)

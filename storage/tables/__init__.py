@@ -7,7 +7,7 @@ from storage.tables.contacts import Consent, Contact, Suppression
 from storage.tables.content import ContentItem
 from storage.tables.events import Cursor, Event, Hold
 from storage.tables.leads import Cluster, Lead, Referral
-from storage.tables.messages import Attempt, Delivery, Message, Template
+from storage.tables.messages import Attempt, Delivery, Message, SpoolMark, Template
 from storage.tables.responses import Draft, Reading
 from storage.tables.senders import Credential, Domain, DomainCheck, DomainKeys
 from storage.tables.sequences import Enrolment, Sequence, SequenceVersion, StepRun
@@ -44,6 +44,7 @@ __all__ = [
     "Sequence",
     "SequenceVersion",
     "SignInLink",
+    "SpoolMark",
     "StepRun",
     "Suppression",
     "Task",

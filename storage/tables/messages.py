@@ -6,10 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.tables.base import Base, CompanyScoped, Keyed
+
+_WAITING = "state IN ('queued', 'deferred', 'uncertain')"
+_OPEN = "state IN ('queued', 'deferred', 'uncertain', 'sending', 'held')"
+
+
+def _partly(where: str) -> dict[str, Any]:
+    """An index over some of the rows: what is done costs nothing any more."""
+    return {"sqlite_where": text(where), "postgresql_where": text(where)}
 
 
 class Template(Keyed, CompanyScoped, Base):
@@ -36,8 +44,9 @@ class Message(Keyed, CompanyScoped, Base):
     """One personal message to (`out`) or from (`in`) one person.
 
     Out: `order_key` makes a send order unique; template and values are all that is durable, the
-    bytes are made at delivery. In: `spool` is where the raw message is, `body` its new words,
-    `parsed` the analysis; `state` is tied, review (nobody knows what it answers) or held.
+    bytes are made at delivery. Mail that goes out as it was submitted has no template but a place
+    in the spool. In: `spool` is where the raw message is, `body` its new words, `parsed` the
+    analysis; `state` is tied, review (nobody knows what it answers) or held.
     `kind`: out: mail, bulk, answer, approval, invitation, system; in: what inbound recognised.
     """
 
@@ -45,6 +54,8 @@ class Message(Keyed, CompanyScoped, Base):
     __table_args__ = (
         UniqueConstraint("company_id", "order_key"),
         Index("ix_message_newest", "company_id", "created_at"),
+        Index("ix_message_enrolment", "enrolment_id", **_partly("enrolment_id IS NOT NULL")),
+        Index("ix_message_answers", "answers_id", **_partly("answers_id IS NOT NULL")),
     )
 
     direction: Mapped[str]
@@ -56,10 +67,10 @@ class Message(Keyed, CompanyScoped, Base):
     template_id: Mapped[UUID | None] = mapped_column(ForeignKey("template.id"))
     values: Mapped[dict[str, Any]] = mapped_column(default=dict)
     campaign: Mapped[str] = mapped_column(default="")
-    enrolment_id: Mapped[UUID | None] = mapped_column(index=True)
+    enrolment_id: Mapped[UUID | None]
     step_id: Mapped[str | None]
     draft_id: Mapped[UUID | None]
-    answers_id: Mapped[UUID | None] = mapped_column(ForeignKey("message.id"), index=True)
+    answers_id: Mapped[UUID | None] = mapped_column(ForeignKey("message.id"))
     thread_id: Mapped[UUID] = mapped_column(index=True)
     sender: Mapped[str]
     sender_name: Mapped[str] = mapped_column(default="")
@@ -82,11 +93,16 @@ class Delivery(Keyed, CompanyScoped, Base):
     """
 
     __tablename__ = "delivery"
-    __table_args__ = (Index("ix_delivery_due", "state", "lane", "due_at"),)
+    __table_args__ = (
+        Index("ix_delivery_due", "due_at", "destination", "lane", **_partly(_WAITING)),
+        Index("ix_delivery_site", "destination", "lane", "due_at", **_partly(_WAITING)),
+        Index("ix_delivery_open", "company_id", "created_at", **_partly(_OPEN)),
+        Index("ix_delivery_claimed", "claimed_until", **_partly("state = 'sending'")),
+    )
 
     message_id: Mapped[UUID] = mapped_column(ForeignKey("message.id"), unique=True)
     recipient: Mapped[str]
-    destination: Mapped[str] = mapped_column(index=True)
+    destination: Mapped[str]
     lane: Mapped[int] = mapped_column(default=2)
     state: Mapped[str]
     due_at: Mapped[datetime]
@@ -99,6 +115,15 @@ class Delivery(Keyed, CompanyScoped, Base):
     reason: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+
+
+class SpoolMark(Base):
+    """How far a spool segment has been sorted: the records before `sorted_to` are in tables."""
+
+    __tablename__ = "spool_mark"
+
+    segment: Mapped[str] = mapped_column(primary_key=True)
+    sorted_to: Mapped[int] = mapped_column(BigInteger)
 
 
 class Attempt(Keyed, CompanyScoped, Base):
