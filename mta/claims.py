@@ -213,7 +213,7 @@ async def _skip(
         rows=[(State.SKIPPED, why, now, waiting.id, waiting.state) for waiting, _, why in refused],
     )
     events = [
-        _told(message, {"code": None, "text": "", "reason": why}) for _, message, why in refused
+        told(message, {"code": None, "text": "", "reason": why}) for _, message, why in refused
     ]
     await publish_many(session, Kind.DELIVERY_SKIPPED, events, occurred_at=now)
 
@@ -266,7 +266,7 @@ async def record(
     for c, outcome in ours:
         kind = _EVENTS.get(outcome.state)
         if kind is not None:
-            by_kind.setdefault(kind, []).append(_told(c.message, _payload(outcome)))
+            by_kind.setdefault(kind, []).append(told(c.message, _payload(outcome)))
     for kind, events in by_kind.items():
         await publish_many(session, kind, events, occurred_at=now)
     for c, outcome in ours:
@@ -302,7 +302,8 @@ def _payload(outcome: Outcome) -> dict[str, Any]:
     return payload
 
 
-def _told(message: Outbound, payload: dict[str, Any]) -> dict[str, Any]:
+def told(message: Outbound, payload: dict[str, Any]) -> dict[str, Any]:
+    """An event about a message, for `publish_many`."""
     return {
         "company_id": message.company_id,
         "contact_id": message.contact_id,

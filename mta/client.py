@@ -162,6 +162,15 @@ class Connection:
         reply = await self._reply(self.patience.data, after_data=True)
         return Handover(reply, ".")
 
+    @property
+    def usable(self) -> bool:
+        """Whether something may be said on it still."""
+        return not self.broken and not self.reader.at_eof()
+
+    def abort(self) -> None:
+        """Lets it go without a word."""
+        self.writer.close()
+
     async def close(self) -> None:
         """QUIT where there is somebody to hear it."""
         if not self.broken:

@@ -1,4 +1,10 @@
-"""Hands mail over: claims what is due, composes and signs it, talks to the other server, records.
+"""Hands mail over: claims what is due, has it composed and signed, talks, records.
+
+The stages work beside each other. A look at the table finds destinations with due mail; a claim
+takes a few hundred of them at a time, no more for one site than it will soon have room for; the
+press makes them in threads; each site's connections take what lies ready; results are written in
+batches. Mail that was just taken in is claimed by the transaction that writes it down and comes
+straight here.
 
 No transaction is open while we talk to strangers. An error that nobody expected sets one delivery
 aside with its cause; the others go on.
@@ -8,178 +14,54 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
-from mail.errors import PermanentError, TemporaryError
+from mail.errors import TemporaryError
 from mail.ids import uuid7
-from mail.tokens import Token, TokenKind
-from mta import queue
-from mta.client import Connection, LostError, Patience, TlsFailedError
-from mta.compose import Composer, GenericMessage, Letter
-from mta.ledger import Ledger
-from mta.mime import take_apart
+from mta import claims
+from mta.carrier import Carrier
+from mta.claims import LEASE, Claim
+from mta.manner import Manner
 from mta.outcome import Outcome, Trial
-from mta.queue import LEASE, Claim
-from mta.ready_made import ReadyMade, ready_made
-from mta.resolver import Resolver
+from mta.press import TOGETHER, Job, Made, Press
 from mta.retry import RetrySchedule, State
-from mta.routes import Host, Refused, Routes, is_public
-from mta.signing import DkimSigner, Signer, load_key
-from mta.spool import Spool
-from mta.template import CompiledTemplate, TemplateKind
-from storage.sealing import Seal
+from mta.sites import Site, Sites
+from mta.submission import Claiming, Order
+from mta.taken import Taken
 from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Company, Domain, Message, Template
 
 log = structlog.get_logger()
-
-PER_CONNECTION = 100
-"""Messages on one connection; some servers count more as abuse."""
-
-IDLE_SECONDS = 5.0
-"""An idle connection is closed after this."""
-
-MAX_ADDRESSES = 8
-"""Addresses tried in one attempt, over all hosts."""
 
 ATTEMPT_SECONDS = 900.0
 """The longest that one attempt may take, whatever the other server does."""
 
-
 GRACE_SECONDS = 20.0
 """What deliveries in progress get when the process is asked to end."""
 
-SENDER_SECONDS = 5.0
-"""How long a company's address, domains and keys are remembered."""
+BULK_SHARE = 0.8
+"""Of the window, for bulk; the rest is kept free for mail that somebody waits for."""
+
+RESULTS = 500
+"""Results in one transaction; and so many may wait before nothing more is begun."""
+
+MARGIN = timedelta(seconds=10)
+"""How much later than their due time rows may appear, because a transaction took long."""
+
+SWEEP_SECONDS = 300.0
+"""How often all that is due is looked at, whatever was seen before."""
+
+LAPSE_SECONDS = 10.0
 
 
 class LeaseLostError(Exception):
     """The lease ran out before the message went out; somebody else may have it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How we present ourselves and what we insist on."""
-
-    host_name: str
-    tls: Literal["opportunistic", "required", "never"] = "opportunistic"
-    loopback: bool = False
-    concurrency: int = 50
-    per_site: int = 4
-    patience: Patience = field(default_factory=Patience)
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """A claim with all it takes to compose its message, or to send it as it is."""
-
-    claim: Claim
-    generic: GenericMessage | None
-    letter: Letter
-    signer: Signer
-    ready: ReadyMade | None = None
-    raw: bytes = b""
-
-
-class Press:
-    """Loads what messages are made of; keeps compiled templates and decoded keys."""
-
-    def __init__(self, sessions: Sessions, seal: Seal, spool: Spool) -> None:
-        self._sessions = sessions
-        self._seal = seal
-        self._spool = spool
-        self._generic: OrderedDict[UUID, GenericMessage] = OrderedDict()
-        self._senders: dict[UUID, tuple[float, Company | None, Sequence[Domain]]] = {}
-        self._signers: dict[tuple[str, str, str], Signer] = {}
-
-    async def load(self, claim: Claim) -> Sending:
-        """Everything for one claim. Raises `PermanentError` if something of it is missing."""
-        message = claim.message
-        company, domains = await self._sender(claim.company_id)
-        template = None
-        ready = ready_made(message.parsed)
-        if ready is None and message.template_id not in self._generic:
-            async with self._sessions.read(claim.company_id) as session:
-                found = select(Template).where(Template.id == message.template_id)
-                template = (await session.scalars(found)).one_or_none()
-        host = message.sender.rpartition("@")[2].lower()
-        fitting = [d for d in domains if host == d.name or host.endswith(f".{d.name}")]
-        domain = max(fitting, key=lambda one: len(one.name), default=None)
-        if domain is None or company is None:
-            raise PermanentError(f"{host} is no domain of this company any more.")
-        generic = await self._compiled(message, template) if ready is None else None
-        letter = Letter(
-            id=message.id,
-            company=company.number,
-            kind=message.kind,
-            sender=message.sender,
-            sender_name=message.sender_name,
-            recipient=message.recipient,
-            recipient_name=message.recipient_name,
-            values=message.values,
-            rfc_message_id=message.rfc_message_id,
-            references=message.references,
-            reply_domain=domain.reply_domain,
-            postal_address=company.postal_address,
-            created_at=message.created_at,
-            reply_token=_kept_token(message),
-        )
-        raw = b""
-        if ready is not None:
-            raw = await asyncio.to_thread(self._spool.read, message.spool or {})
-        return Sending(claim, generic, letter, self._signer(domain), ready, raw)
-
-    async def _sender(self, company_id: UUID) -> tuple[Company | None, Sequence[Domain]]:
-        """The company and its domains, as they were some seconds ago at the most."""
-        until, company, domains = self._senders.get(company_id, (0.0, None, ()))
-        if until < time.monotonic():
-            async with self._sessions.read(company_id) as session:
-                company = await session.get(Company, company_id)
-                domains = (await session.scalars(select(Domain))).all()
-            until = time.monotonic() + SENDER_SECONDS
-            self._senders[company_id] = (until, company, domains)
-        return company, domains
-
-    async def _compiled(self, message: Message, template: Template | None) -> GenericMessage:
-        assert message.template_id is not None
-        kept = self._generic.get(message.template_id)
-        if kept is not None:
-            self._generic.move_to_end(message.template_id)
-            return kept
-        if template is None:
-            raise PermanentError("The template of this message is gone.")
-        compiled = CompiledTemplate(
-            TemplateKind.of(template.headers), template.subject, template.text, template.html
-        )
-        skeleton = None
-        if template.spool is not None:
-            raw = await asyncio.to_thread(self._spool.read, template.spool)
-            skeleton = take_apart(raw)
-        made = GenericMessage(template.id.hex, compiled, skeleton)
-        self._generic[template.id] = made
-        if len(self._generic) > 64:
-            self._generic.popitem(last=False)
-        return made
-
-    def _signer(self, domain: Domain) -> Signer:
-        key = (domain.name, domain.rsa_selector, domain.ed25519_selector)
-        if key not in self._signers:
-            rsa = load_key(domain.rsa_selector, self._seal.open(domain.rsa_key))
-            ed25519 = load_key(domain.ed25519_selector, self._seal.open(domain.ed25519_key))
-            self._signers[key] = DkimSigner(domain.name, (rsa, ed25519))
-        return self._signers[key]
 
 
 class Deliverer:
@@ -188,46 +70,89 @@ class Deliverer:
     def __init__(
         self,
         sessions: Sessions,
-        ledger: Ledger,
         press: Press,
-        composer: Composer,
-        routes: Routes,
-        resolver: Resolver,
+        carrier: Carrier,
         manner: Manner,
         schedule: RetrySchedule,
         clock: Callable[[], datetime],
         *,
+        site_of: Callable[[str], str],
         role: str,
         tick: float = 1.0,
     ) -> None:
         """`role` is stable over restarts: its own old claims are taken back at once."""
         self._sessions = sessions
-        self._ledger = ledger
         self._press = press
-        self._composer = composer
-        self._routes = routes
-        self._resolver = resolver
+        self._carrier = carrier
         self._manner = manner
         self._schedule = schedule
         self._clock = clock
+        self._site_of = site_of
         self._role = role
         self._run = str(uuid7())
         self._round = 0
         self._tick = tick
+        self._sites = Sites()
         self._wake = asyncio.Event()
         self._stopping = False
-        self._active: Counter[str] = Counter()
+        self._in_hand = 0
         self._leases: dict[UUID, tuple[str, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle: dict[str, list[tuple[float, Connection]]] = {}
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="sign")
-        self._tls = ssl.create_default_context()
-        self._tls.check_hostname = False  # RFC 7435: encrypted to anybody beats in the clear.
-        self._tls.verify_mode = ssl.CERT_NONE
+        self._active: dict[str, int] = {}
+        self._under_way = 0
+        self._starved: dict[str, None] = {}
+        self._results: list[tuple[Claim, Outcome]] = []
+        self._recording: asyncio.Task[None] | None = None
+        self._recorded = asyncio.Event()
+        self._recorded.set()
+        self._seen: datetime | None = None
+        self._swept = self._lapsed = 0.0
+
+    # For those who have mail.
 
     def wake(self) -> None:
         """Looks for due mail now."""
         self._wake.set()
+
+    def claiming(self, barred: Collection[str]) -> Claiming | None:
+        """How mail that is being written down is claimed at once, if there is room (`Relay`)."""
+        room = int(self._manner.window * BULK_SHARE) - self._in_hand
+        if self._stopping or room <= 0:
+            return None
+        taken: dict[str, int] = {}
+        now = self._clock()
+
+        def wants(order: Order, destination: str) -> bool:
+            nonlocal room
+            site = self._sites[self._site_of(destination)]
+            ahead = site.in_hand + taken.get(site.name, 0)
+            if (
+                room <= 0
+                or order.kind != "mail"
+                or order.recipient.lower() in barred
+                or site.due
+                or ahead >= self._manner.ahead
+            ):
+                return False
+            room -= 1
+            taken[site.name] = taken.get(site.name, 0) + 1
+            return True
+
+        return Claiming(
+            wants,
+            fence=self._fence(),
+            until=now + LEASE,
+            again=now + self._schedule.wait(1),
+        )
+
+    def take(self, taken: Sequence[Taken]) -> None:
+        """Takes over what was claimed so; what was not is in the table (`Relay`)."""
+        jobs = [Job(_claim_of(one), one.raw) for one in taken]
+        if jobs:
+            self._begin(jobs)
+        self._wake.set()
+
+    # Its life.
 
     def stop(self) -> None:
         """Claims nothing more; `run` ends after the deliveries in hand."""
@@ -237,17 +162,18 @@ class Deliverer:
     async def run(self) -> None:
         """Takes back the claims of an earlier run, then delivers until stopped."""
         async with self._sessions.begin(EVERY_COMPANY) as session:
-            back = await queue.take_back(session, self._role, now=self._clock())
+            back = await claims.take_back(session, self._role, now=self._clock())
         if back:
             log.warning("queue.taken_back", role=self._role, deliveries=back)
-        keeper = asyncio.create_task(self._keep_leases())
+        keeper = asyncio.create_task(self._keep())
         try:
             while not self._stopping:
                 self._wake.clear()
                 started = 0
                 try:
+                    await self._look()
                     started = await self.start_due()
-                except (OSError, OperationalError) as error:
+                except (OSError, OperationalError, InterfaceError) as error:
                     log.error("queue.store_lost", cause=str(error)[:200])
                 except Exception:  # Whatever it is, mail goes on when it is over.
                     log.exception("queue.failed")
@@ -261,9 +187,12 @@ class Deliverer:
     async def close(self, *, grace: float = GRACE_SECONDS) -> None:
         """Ends what is in progress, after `grace` seconds by force, and hangs up.
 
-        What is cut off stays claimed, and the next run of this role takes it back.
+        What nobody began goes back to the queue. What is cut off stays claimed, and the next run of
+        this role takes it back.
         """
         self.stop()
+        self._carrier.closing = True
+        await self._give_back()
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks), timeout=grace)
             for task in late:
@@ -271,260 +200,258 @@ class Deliverer:
             if late:
                 log.warning("delivery.cut_off", deliveries=len(late))
                 await asyncio.wait(late)
-        for connections in self._idle.values():
-            for _, connection in connections:
-                await connection.close()
-        self._idle.clear()
-        self._pool.shutdown(wait=False)
+        while self._recording is not None and not self._recording.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._recording), grace)
+                continue
+            break
+        for site in self._sites:
+            await self._carrier.tidy(site)
+        self._press.close()
 
     async def settle(self) -> None:
-        """Waits until nothing is in progress."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Waits until nothing is in hand."""
+        while self._tasks or self._results:
+            if self._tasks:
+                await asyncio.wait(set(self._tasks))
+            if self._recording is not None:
+                await asyncio.wait({self._recording})
+
+    # What is due.
+
+    async def _look(self) -> None:
+        """Finds destinations with mail that came due since the last look."""
+        now, wall = self._clock(), time.monotonic()
+        if wall - self._lapsed >= LAPSE_SECONDS:
+            self._lapsed = wall
+            async with self._sessions.begin(EVERY_COMPANY) as session:
+                if lapsed := await claims.lapse(session, now=now):
+                    log.warning("queue.lapsed", deliveries=lapsed)
+        sweep = self._seen is None or wall - self._swept >= SWEEP_SECONDS or self._seen > now
+        after = None if sweep or self._seen is None else self._seen - MARGIN
+        async with self._sessions.read(EVERY_COMPANY) as session:
+            found = await claims.due_destinations(session, after=after, now=now)
+        if sweep:
+            self._swept = wall
+        self._seen = now
+        for destination, lane in found.items():
+            due = self._sites[self._site_of(destination)].due
+            due[destination] = min(lane, due.get(destination, lane))
 
     async def start_due(self) -> int:
         """Claims as much as there is room for and starts on it; says how much that was."""
-        free = self._manner.concurrency - len(self._tasks)
-        if free <= 0:
+        wanted = self._wanted()
+        if not wanted:
             return 0
-        self._round += 1
-        full = [site for site, count in self._active.items() if count >= self._manner.per_site]
-
-        def room(site: str) -> int:
-            return self._manner.per_site - self._active[site]
-
         async with self._sessions.begin(EVERY_COMPANY) as session:
-            claims = await queue.claim_due(
-                session,
-                now=self._clock(),
-                owner=f"{self._role}/{self._run}/{self._round}",
-                schedule=self._schedule,
-                limit=free,
-                site=self._routes.site,
-                room=room,
-                full=full,
+            taken, drained = await claims.claim(
+                session, wanted, now=self._clock(), fence=self._fence(), schedule=self._schedule
             )
-        lease_end = time.monotonic() + LEASE.total_seconds()
-        for claim in claims:
-            site = self._routes.site(claim.destination)
-            self._active[site] += 1
-            self._leases[claim.id] = (claim.fence, lease_end)
-            task = asyncio.create_task(self._deliver(claim, site))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return len(claims)
+        for destination in drained:
+            self._sites[self._site_of(destination)].due.pop(destination, None)
+        self._begin([Job(claim) for claim in taken])
+        return len(taken)
 
-    async def _deliver(self, claim: Claim, site: str) -> None:
-        started = time.monotonic()
+    def _wanted(self) -> dict[str, int]:
+        """How much to claim for which destination, best lanes first."""
+        wanted: dict[str, int] = {}
+        room = self._manner.window - self._in_hand
+        bulk = int(self._manner.window * BULK_SHARE) - self._in_hand
+        for site in self._sites.with_due():
+            left = min(self._manner.ahead - site.in_hand, room if site.lane < 2 else bulk)
+            if left <= 0:
+                continue
+            for destination in sorted(site.due, key=lambda d: site.due[d]):
+                if left <= 0 or len(wanted) >= claims.DESTINATIONS:
+                    break
+                share = max(1, left // len(site.due))
+                wanted[destination] = share
+                left, room, bulk = left - share, room - share, bulk - share
+            if len(wanted) >= claims.DESTINATIONS:
+                break
+        return wanted
+
+    def _fence(self) -> str:
+        self._round += 1
+        return f"{self._role}/{self._run}/{self._round}"
+
+    # What is in hand.
+
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        end = time.monotonic() + LEASE.total_seconds()
+        for job in jobs:
+            self._leases[job.claim.id] = (job.claim.fence, end)
+            self._sites[self._site_of(job.claim.destination)].in_hand += 1
+        self._in_hand += len(jobs)
+        for start in range(0, len(jobs), TOGETHER):
+            self._spawn(self._make(jobs[start : start + TOGETHER]))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _make(self, jobs: Sequence[Job]) -> None:
         try:
-            outcome = await self._outcome(claim, site)
-            outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
-            await self._record(claim, outcome)
-        except LeaseLostError:
-            log.warning("delivery.lease_lost", delivery_id=str(claim.id))
-        except (OSError, OperationalError) as error:  # The lease ends, and it is tried again.
-            log.error("delivery.store_lost", delivery_id=str(claim.id), cause=repr(error))
-        except Exception:
-            log.exception("delivery.failed", delivery_id=str(claim.id))
-        finally:
-            self._active[site] -= 1
-            if not self._active[site]:
-                del self._active[site]
-            self._leases.pop(claim.id, None)
-            self._wake.set()
-
-    async def _record(self, claim: Claim, outcome: Outcome) -> None:
-        """Writes the result, again and again while the store is away: a lost one is a copy."""
-        for wait in (0.1, 0.5, 2.0, 10.0, 30.0, None):
-            try:
-                kept = await self._ledger.enter(
-                    lambda session: queue.record(session, claim, outcome, now=self._clock())
-                )
-            except (OSError, OperationalError) as error:
-                log.error(
-                    "delivery.not_recorded", delivery_id=str(claim.id), cause=str(error)[:200]
-                )
-                if wait is None:
-                    return
-                await asyncio.sleep(wait)
+            made = await self._press.make(jobs)
+        except (OSError, OperationalError, InterfaceError) as error:
+            log.error("delivery.store_lost", cause=str(error)[:200])
+            self._let_go(job.claim for job in jobs)  # Their leases end, and they are tried again.
+            return
+        sites = set()
+        for one in made:
+            if one.problem is None:
+                site = self._sites[self._site_of(one.claim.destination)]
+                site.put(one)
+                sites.add(site.name)
+            elif isinstance(one.problem, TemporaryError):
+                trial, now = self._trial(one.claim), self._clock()
+                again = trial.after_loss(one.problem.public, after_data=False, now=now)
+                self._note(one.claim, again)
             else:
+                held = Outcome(State.HELD, text=one.problem.public, reason="can't be composed")
+                self._note(one.claim, held)
+        for name in sites:
+            self._pump(self._sites[name])
+
+    def _pump(self, site: Site) -> None:
+        """Begins as many deliveries to a site as it has room for."""
+        while self._active.get(site.name, 0) < self._manner.per_site and not self._stopping:
+            if self._under_way >= self._manner.concurrency:
+                if site.waiting and site.name not in self._starved:
+                    self._starved[site.name] = None
+                return
+            made = site.next()
+            if made is None:
+                return
+            self._active[site.name] = self._active.get(site.name, 0) + 1
+            self._under_way += 1
+            self._spawn(self._work(site, made))
+
+    async def _work(self, site: Site, made: Made) -> None:
+        """One delivery after the other, as long as there is one for this site."""
+        following: Made | None = made
+        try:
+            while following is not None:
+                made = following
+                await self._deliver(site, made)
+                await self._recorded.wait()
+                # Others have no connection at all while this site goes on: let them.
+                following = None if self._stopping or self._starved else site.next()
+        finally:
+            self._under_way -= 1
+            self._active[site.name] -= 1
+            if not self._active[site.name]:
+                del self._active[site.name]
+            if self._starved:
+                if site.waiting:
+                    self._starved[site.name] = None
+                first = next(iter(self._starved))
+                del self._starved[first]
+                self._pump(self._sites[first])
+
+    async def _deliver(self, site: Site, made: Made) -> None:
+        claim, started = made.claim, time.monotonic()
+        if started >= self._leases.get(claim.id, ("", 0.0))[1]:
+            log.warning("delivery.lease_lost", delivery_id=str(claim.id))
+            self._let_go([claim])
+            return
+        trial = self._trial(claim)
+        try:
+            async with asyncio.timeout(ATTEMPT_SECONDS):
+                outcome = await self._carrier.carry(made, site, trial)
+        except TimeoutError:
+            cause = "the attempt took too long"
+            outcome = trial.after_loss(cause, after_data=True, now=self._clock())
+        except TemporaryError as error:
+            outcome = trial.after_loss(error.public, after_data=False, now=self._clock())
+        except Exception as error:
+            log.exception("delivery.failed", delivery_id=str(claim.id))
+            outcome = Outcome(State.HELD, text=repr(error)[:300], reason="unexpected error")
+        self._note(claim, replace(outcome, seconds=round(time.monotonic() - started, 3)))
+
+    def _trial(self, claim: Claim) -> Trial:
+        return Trial(claim.attempts, claim.expires_at, self._schedule)
+
+    # What came of it.
+
+    def _note(self, claim: Claim, outcome: Outcome) -> None:
+        self._results.append((claim, outcome))
+        if len(self._results) >= RESULTS:
+            self._recorded.clear()
+        if self._recording is None or self._recording.done():
+            self._recording = asyncio.create_task(self._record())
+
+    async def _record(self) -> None:
+        """Writes results until there are none; again and again while the store is away."""
+        wait = 0.1
+        while self._results:
+            batch = self._results[:RESULTS]
+            now = self._clock()
+            try:
+                async with self._sessions.begin(EVERY_COMPANY) as session:
+                    kept = await claims.record(session, batch, now=now)
+            except (OSError, OperationalError, InterfaceError) as error:
+                log.error("delivery.not_recorded", results=len(batch), cause=str(error)[:200])
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 30.0)
+                continue
+            except Exception:
+                log.exception("delivery.not_recorded", results=len(batch))
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 30.0)
+                continue
+            wait = 0.1
+            del self._results[: len(batch)]
+            if len(self._results) < RESULTS:
+                self._recorded.set()
+            for claim, outcome in batch:
                 log.info(
                     f"delivery.{outcome.state}",
                     delivery_id=str(claim.id),
                     code=outcome.code,
                     host=outcome.host,
                     attempt=claim.attempts,
-                    next_attempt=outcome.due_at and outcome.due_at.isoformat(),
-                    recorded=kept,
+                    recorded=claim.id in kept,
                 )
-                return
+            self._let_go(claim for claim, _ in batch)
+            self._wake.set()
 
-    async def _outcome(self, claim: Claim, site: str) -> Outcome:
-        trial = Trial(claim.attempts, claim.expires_at, self._schedule)
+    def _let_go(self, done: Iterable[Claim]) -> None:
+        for claim in done:
+            if self._leases.pop(claim.id, None) is not None:
+                self._in_hand -= 1
+                self._sites[self._site_of(claim.destination)].in_hand -= 1
+
+    async def _give_back(self) -> None:
+        """What lies ready and nobody began goes back to the table."""
+        left = [made.claim for site in self._sites for made in iter(site.next, None)]
+        if not left:
+            return
         try:
-            async with asyncio.timeout(ATTEMPT_SECONDS):
-                sending = await self._press.load(claim)
-                content = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._signed, sending
-                )
-                return await self._hand_over(claim, site, trial, *content)
-        except TimeoutError:
-            cause = "the attempt took too long"
-            return trial.after_loss(cause, after_data=True, now=self._clock())
-        except TemporaryError as error:
-            return trial.after_loss(error.public, after_data=False, now=self._clock())
-        except PermanentError as error:
-            return Outcome(State.HELD, text=error.public, reason="can't be composed")
-        except (LeaseLostError, OperationalError):
-            raise
-        except Exception as error:
-            log.exception("delivery.failed", delivery_id=str(claim.id))
-            return Outcome(State.HELD, text=repr(error)[:300], reason="unexpected error")
+            async with self._sessions.begin(EVERY_COMPANY) as session:
+                await claims.give_back(session, left, now=self._clock())
+        except (OSError, OperationalError, InterfaceError) as error:
+            log.error("delivery.not_given_back", deliveries=len(left), cause=str(error)[:200])
+        self._let_go(left)
 
-    def _signed(self, sending: Sending) -> tuple[str, bytes]:
-        if sending.generic is None:
-            return self._as_it_is(sending)
-        made = self._composer.compose(sending.generic, sending.letter)
-        signatures = sending.signer.sign(made.content, sending.letter.created_at)
-        return made.return_path, signatures + made.content
-
-    def _as_it_is(self, sending: Sending) -> tuple[str, bytes]:
-        ready, at = sending.ready or ReadyMade(), sending.letter.created_at
-        signatures = sending.signer.sign(sending.raw, at) if ready.signed else b""
-        path = ready.return_path
-        if path is None:
-            path = self._composer.return_path(sending.letter)
-        return path, signatures + sending.raw
-
-    async def _hand_over(
-        self, claim: Claim, site: str, trial: Trial, return_path: str, content: bytes
-    ) -> Outcome:
-        kept = self._take_idle(site)
-        if kept is not None:
-            try:
-                return await self._say(kept, claim, site, trial, return_path, content)
-            except LostError as error:  # It had hung up while nobody spoke: nothing was said.
-                if error.after_data:
-                    return self._lost(kept, trial, error)
-        hosts = await self._routes.to(claim.destination)
-        if isinstance(hosts, Refused):
-            return trial.after_refusal(hosts)
-        cause = "no mail server has an address"
-        for host, address in await self._addresses(hosts):
-            if not self._manner.loopback and not is_public(address):
-                cause = f"{host.name} points to {address}, which is not on the Internet"
-                continue
-            try:
-                connection = await self._connect(host, address)
-                return await self._say(connection, claim, site, trial, return_path, content)
-            except LostError as error:
-                if error.after_data:
-                    return replace(
-                        trial.after_loss(str(error), after_data=True, now=self._clock()),
-                        host=host.name,
-                    )
-                cause = f"{host.name}: {error}"
-        return trial.after_loss(cause, after_data=False, now=self._clock())
-
-    def _lost(self, connection: Connection, trial: Trial, error: LostError) -> Outcome:
-        lost = trial.after_loss(str(error), after_data=True, now=self._clock())
-        return replace(lost, host=connection.host, tls=connection.tls)
-
-    async def _addresses(self, hosts: Sequence[Host]) -> list[tuple[Host, str]]:
-        found: list[tuple[Host, str]] = []
-        failed: TemporaryError | None = None
-        for host in hosts:
-            try:
-                found += [(host, a) for a in await self._resolver.addresses(host.name)]
-            except TemporaryError as error:
-                failed = error
-        if not found and failed is not None:
-            raise failed
-        return found[:MAX_ADDRESSES]
-
-    async def _connect(self, host: Host, address: str) -> Connection:
-        """A connection that has said EHLO, with TLS as far as it goes."""
-        tls = self._manner.tls
-        for attempt_tls in (True, False) if tls == "opportunistic" else (tls == "required",):
-            connection = await Connection.open(
-                address, host.port, host=host.name, patience=self._manner.patience
-            )
-            try:
-                refusal = await connection.greet(self._manner.host_name)
-                if refusal is not None:
-                    raise LostError(str(refusal))
-                if attempt_tls and "STARTTLS" in connection.offers:
-                    await connection.start_tls(self._tls, self._manner.host_name)
-                elif tls == "required":
-                    raise LostError("offers no TLS, which the settings require")
-            except TlsFailedError as error:
-                await connection.close()
-                if tls == "required":
-                    raise LostError(f"TLS: {error}") from None
-                log.info("delivery.tls_failed", host=host.name, cause=str(error))
-                continue
-            except BaseException:
-                await connection.close()
-                raise
-            return connection
-        raise LostError("no connection")
-
-    async def _say(
-        self,
-        connection: Connection,
-        claim: Claim,
-        site: str,
-        trial: Trial,
-        return_path: str,
-        content: bytes,
-    ) -> Outcome:
-        if time.monotonic() >= self._leases.get(claim.id, ("", 0.0))[1]:
-            await connection.close()
-            raise LeaseLostError
-        try:
-            handover = await connection.send(return_path, _ascii_domain(claim.recipient), content)
-        except BaseException:
-            await connection.close()
-            raise
-        if connection.broken or connection.sent >= PER_CONNECTION or self._stopping:
-            await connection.close()
-        else:
-            self._idle.setdefault(site, []).append((time.monotonic(), connection))
-        outcome = trial.after(handover, now=self._clock())
-        return replace(outcome, host=connection.host, tls=connection.tls)
-
-    def _take_idle(self, site: str) -> Connection | None:
-        kept = self._idle.get(site, [])
-        while kept:
-            since, connection = kept.pop()
-            if time.monotonic() - since < IDLE_SECONDS and not connection.reader.at_eof():
-                return connection
-            connection.writer.close()
-        self._idle.pop(site, None)
-        return None
-
-    async def _keep_leases(self) -> None:
-        """Renews the leases of what is in progress; closes connections that nobody needs."""
+    async def _keep(self) -> None:
+        """Renews the leases of what is in hand; closes connections that nobody needs."""
         last = time.monotonic()
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
-            for site in list(self._idle):
-                kept = self._idle.get(site, [])
-                for entry in [e for e in kept if now - e[0] >= IDLE_SECONDS]:
-                    kept.remove(entry)
-                    await entry[1].close()
-                if not kept:
-                    self._idle.pop(site, None)
+            for site in self._sites:
+                await self._carrier.tidy(site)
+            self._sites.tidy()
             if now - last < LEASE.total_seconds() / 3 or not self._leases:
                 continue
             last = now
             held = {key: fence for key, (fence, _) in self._leases.items()}
-            until = self._clock() + LEASE
             try:
                 async with self._sessions.begin(EVERY_COMPANY) as session:
-                    await queue.renew(session, held, until=until)
-            except (OSError, OperationalError) as error:
+                    await claims.renew(session, held, until=self._clock() + LEASE)
+            except (OSError, OperationalError, InterfaceError) as error:
                 log.error("queue.leases_not_renewed", cause=str(error)[:200])
                 continue
             for key, fence in held.items():
@@ -532,14 +459,18 @@ class Deliverer:
                     self._leases[key] = (fence, now + LEASE.total_seconds())
 
 
-def _kept_token(message: Message) -> Token | None:
-    kept: Any = (message.parsed or {}).get("reply_token")
-    if kept is None:
-        return None
-    kind, company, subject, slot = kept
-    return Token(TokenKind(kind), company, UUID(subject), slot)
-
-
-def _ascii_domain(address: str) -> str:
-    local, _, domain = address.rpartition("@")
-    return f"{local}@{domain if domain.isascii() else domain.encode('idna').decode('ascii')}"
+def _claim_of(taken: Taken) -> Claim:
+    submitted = taken.submitted
+    assert submitted.delivery_id is not None
+    assert submitted.expires_at is not None
+    return Claim(
+        submitted.delivery_id,
+        submitted.message.company_id,
+        submitted.message.recipient,
+        submitted.destination,
+        1,
+        1,
+        submitted.expires_at,
+        taken.claiming.fence,
+        submitted.message,
+    )

@@ -8,13 +8,15 @@ from datetime import datetime
 
 from config.settings import Settings
 from mail.tokens import TokenKeys
+from mta.carrier import Carrier
 from mta.certificate import server_context
 from mta.compose import Composer
-from mta.delivery import Deliverer, Manner, Press
+from mta.delivery import GRACE_SECONDS, Deliverer
 from mta.intake import Directory, Intake
-from mta.ledger import Ledger
 from mta.limiter import GuessLimiter
 from mta.listener import MX, SUBMISSION, SUBMISSIONS, Listener
+from mta.manner import Manner
+from mta.press import Press
 from mta.resolver import Resolver
 from mta.retry import RetrySchedule
 from mta.routes import DirectToMx, Host, Routes, SmartHost
@@ -44,36 +46,36 @@ class MailService:
         self._sessions = sessions
         self._settings = settings
         self._spool = spool
-        self._ledger = Ledger(sessions)
         relay, smtp = settings.relay, settings.smtp
+        chosen = manner or Manner(
+            settings.host.name,
+            tls=relay.tls,
+            loopback=relay.loopback,
+            concurrency=relay.concurrency,
+            window=relay.window,
+            per_site=relay.connections_per_site,
+        )
+        routes = make_routes(settings, resolver)
         self.deliverer = Deliverer(
             sessions,
-            self._ledger,
-            Press(sessions, seal, spool),
-            Composer(keys, settings.public.url),
-            make_routes(settings, resolver),
-            resolver,
-            manner
-            or Manner(
-                settings.host.name,
-                tls=relay.tls,
-                loopback=relay.loopback,
-                concurrency=relay.concurrency,
-                per_site=relay.connections_per_site,
-            ),
+            Press(sessions, seal, spool, Composer(keys, settings.public.url)),
+            Carrier(routes, resolver, chosen, clock),
+            chosen,
             RetrySchedule(relay.first_retry, relay.longest_retry, relay.give_up_after),
             clock,
+            site_of=routes.site,
             role=role,
             tick=settings.engine.tick.total_seconds(),
         )
         intake = Intake(
             sessions,
-            self._ledger,
             spool,
             Directory(sessions, keys),
             clock,
-            wake=self.deliverer.wake,
+            relay=self.deliverer,
         )
+        self._sorter = intake.sorter
+        self._sorting: asyncio.Task[None] | None = None
         self._house = House(
             host_name=settings.host.name,
             sessions=sessions,
@@ -101,6 +103,7 @@ class MailService:
 
     async def start(self) -> None:
         """Opens the doors that have a port. Raises `ConfigError` if one can't be opened."""
+        self._sorting = asyncio.create_task(self._sorter.run())
         smtp = self._settings.smtp
         doors = {
             MX: smtp.mx_port,
@@ -110,15 +113,18 @@ class MailService:
         await self.listener.start({door: port for door, port in doors.items() if port})
 
     async def run(self) -> None:
-        """Delivers until `stop`."""
-        await self.deliverer.run()
+        """Delivers until `stop`; ends with an error if what comes can't be sorted any more."""
+        assert self._sorting is not None
+        await asyncio.gather(asyncio.shield(self._sorting), self.deliverer.run())
 
     async def stop(self) -> None:
         """Closes the doors, ends the deliveries in hand and writes what is to be written."""
         await self.listener.stop()
-        await self.deliverer.close()
-        await self._ledger.close()
         await asyncio.to_thread(self._spool.close)
+        self._sorter.stop()
+        if self._sorting is not None:
+            await asyncio.wait({self._sorting}, timeout=GRACE_SECONDS)
+        await self.deliverer.close()
 
     def wake(self) -> None:
         """There may be mail to deliver."""

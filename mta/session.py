@@ -28,6 +28,7 @@ import structlog
 from aiosmtpd.smtp import SMTP
 
 from mail.address import Address, parse_address
+from mail.envelope import Envelope, Recipient
 from mail.errors import PermanentError, TemporaryError
 from mail.ids import uuid7
 from mta.accounts import check_smtp
@@ -427,10 +428,12 @@ class Conversation(SMTP):
         intake, mail_from = self._house.intake, self._mail_from or ""
         if not self._door.submission:
             raw = self._trace() + content
-            key = await intake.from_the_world(client, mail_from, self._to_us, raw)
+            envelope = Envelope(mail_from)
+            key = await intake.from_the_world(client, envelope, self._to_us, raw)
             return f"250 2.0.0 Kept as {key}"
         try:
-            key = await intake.from_a_company(client, mail_from, self._to_people, content)
+            envelope = Envelope(mail_from, tuple(Recipient(str(a)) for a in self._to_people))
+            key = await intake.from_a_company(client, envelope, content)
         except PermanentError as error:
             return f"550 5.6.0 {_shown(error.public)}"
         return f"250 2.0.0 Kept as {key}"

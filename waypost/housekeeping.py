@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, or_, select, update
 
+from mta.retry import OPEN
 from storage.sessions import EVERY_COMPANY
-from storage.tables import Arrival, Message, SignInLink, Template, WebSession
+from storage.tables import (
+    Arrival,
+    Delivery,
+    Message,
+    SignInLink,
+    SpoolMark,
+    Template,
+    WebSession,
+)
 
 if TYPE_CHECKING:
     from waypost.wiring import Appliance
 
 log = structlog.get_logger()
+
+FORGET_AT_ONCE = 10_000
 
 
 async def forget_sessions(parts: Appliance) -> None:
@@ -26,16 +37,45 @@ async def forget_sessions(parts: Appliance) -> None:
         await session.execute(delete(WebSession).where(over))
 
 
+async def forget_sent(parts: Appliance) -> None:
+    """Lets go of the bytes of submitted mail that went out long ago; its record stays."""
+    before = parts.clock() - parts.settings.store.keep_sent
+    open_ones = select(Delivery.message_id).where(Delivery.state.in_([str(s) for s in OPEN]))
+    old = (
+        select(Message.id)
+        .where(
+            Message.direction == "out",
+            Message.spool.is_not(None),
+            Message.created_at < before,
+            Message.id.not_in(open_ones),
+        )
+        .limit(FORGET_AT_ONCE)
+    )
+    async with parts.sessions.begin(EVERY_COMPANY) as session:
+        await session.execute(
+            update(Message)
+            .where(Message.id.in_(old))
+            .values(spool=None)
+            .execution_options(synchronize_session=False)
+        )
+
+
 async def collect_spool(parts: Appliance) -> None:
-    """Removes spool files in which nothing is referred to any more."""
+    """Removes spool files that are sorted and in which nothing is referred to any more."""
     async with parts.sessions.read(EVERY_COMPANY) as session:
-        kept = [
-            place
-            for column in (Arrival.spool, Message.spool, Template.spool)
-            for place in await session.scalars(select(column).where(column.is_not(None)))
-        ]
+        kept: set[str] = set()
+        for column in (Arrival.spool, Message.spool, Template.spool):
+            named = select(column["segment"].as_string()).where(column.is_not(None)).distinct()
+            kept.update(await session.scalars(named))
+        rows = await session.execute(select(SpoolMark.segment, SpoolMark.sorted_to))
+        marks = {row.segment: row.sorted_to for row in rows}
+    for segment in parts.spool.segments():
+        if marks.get(segment.name, -1) < segment.stat().st_size:
+            kept.add(segment.name)
     removed = parts.spool.collect(kept, now=parts.clock().timestamp())
     if removed:
+        async with parts.sessions.begin(EVERY_COMPANY) as session:
+            await session.execute(delete(SpoolMark).where(SpoolMark.segment.in_(removed)))
         log.info("spool.collected", segments=len(removed))
 
 

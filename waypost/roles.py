@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 HOUSEKEEPING_SECONDS = 60
+HOURLY_SECONDS = 3600
 
 
 async def serve_role(settings: Settings, role: str, name: str) -> None:
@@ -143,9 +144,11 @@ async def _engine(parts: Appliance, name: str, stop: asyncio.Event) -> None:
 def _housekeeping(scheduler: AsyncIOScheduler, parts: Appliance) -> None:
     every = {"seconds": HOUSEKEEPING_SECONDS, "coalesce": True, "max_instances": 1}
     scheduler.add_job(housekeeping.forget_sessions, "interval", args=[parts], **every)
-    scheduler.add_job(housekeeping.collect_spool, "interval", args=[parts], **every)
     night = {"hour": 3, "minute": 10, "jitter": 3000, "coalesce": True, "misfire_grace_time": 7200}
     scheduler.add_job(housekeeping.check_domains, "cron", args=[parts], max_instances=1, **night)
+    hourly = {**every, "seconds": HOURLY_SECONDS}
+    scheduler.add_job(housekeeping.forget_sent, "interval", args=[parts], **hourly)
+    scheduler.add_job(housekeeping.collect_spool, "interval", args=[parts], **hourly)
 
 
 async def _web(parts: Appliance, name: str, stop: asyncio.Event) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from config.values import Section
+from config.values import Duration, Section
 
 
 class HostSettings(Section):
@@ -37,6 +38,9 @@ class StoreSettings(Section):
 
     pool: int = Field(default=8, ge=1, le=100)
     """Connections that one process keeps open to PostgreSQL."""
+
+    keep_sent: Duration = timedelta(days=30)
+    """How long the bytes of mail that was submitted by SMTP are kept after it went out."""
 
     @field_validator("url")
     @classmethod

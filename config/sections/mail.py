@@ -65,8 +65,11 @@ class RelaySettings(Section):
     connections_per_site: int = Field(default=4, ge=1, le=200)
     """Connections open to one destination at the same time."""
 
-    concurrency: int = Field(default=50, ge=1, le=2000)
+    concurrency: int = Field(default=200, ge=1, le=5000)
     """Deliveries in progress at the same time in one process."""
+
+    window: int = Field(default=1000, ge=10, le=20_000)
+    """Deliveries that one process takes from the queue ahead of sending them."""
 
     tls: Literal["opportunistic", "required", "never"] = "opportunistic"
     """Whether to use STARTTLS with servers that offer it (RFC 7435), insist on it, or not."""

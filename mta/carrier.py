@@ -1,0 +1,162 @@
+"""Takes one message to one site: over a kept connection, or a new one to a host that answers.
+
+What came of it is an `Outcome`; only a mistake of ours raises.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from mail.errors import TemporaryError
+from mta.client import Connection, LostError, TlsFailedError
+from mta.manner import Manner
+from mta.outcome import Outcome, Trial
+from mta.press import Made
+from mta.resolver import Resolver
+from mta.routes import Host, Refused, Routes, is_public
+from mta.sites import Site
+
+log = structlog.get_logger()
+
+PER_CONNECTION = 100
+"""Messages on one connection; some servers count more as abuse."""
+
+IDLE_SECONDS = 5.0
+"""An idle connection is closed after this."""
+
+MAX_ADDRESSES = 8
+"""Addresses tried in one attempt, over all hosts."""
+
+
+class Carrier:
+    """Talks to other servers; keeps connections that may be used again with their sites."""
+
+    def __init__(
+        self, routes: Routes, resolver: Resolver, manner: Manner, clock: Callable[[], datetime]
+    ) -> None:
+        self._routes = routes
+        self._resolver = resolver
+        self._manner = manner
+        self._clock = clock
+        self._tls = ssl.create_default_context()
+        self._tls.check_hostname = False  # RFC 7435: encrypted to anybody beats in the clear.
+        self._tls.verify_mode = ssl.CERT_NONE
+        self.closing = False
+
+    async def carry(self, made: Made, site: Site, trial: Trial) -> Outcome:
+        """Hands the message over, or says why not."""
+        kept = self._take_idle(site)
+        if kept is not None:
+            try:
+                return await self._say(kept, made, site, trial)
+            except LostError as error:  # It had hung up while nobody spoke: nothing was said.
+                if error.after_data:
+                    return self._lost(kept, trial, error)
+        hosts = await self._routes.to(made.claim.destination)
+        if isinstance(hosts, Refused):
+            return trial.after_refusal(hosts)
+        cause = "no mail server has an address"
+        for host, address in await self._addresses(hosts):
+            if not self._manner.loopback and not is_public(address):
+                cause = f"{host.name} points to {address}, which is not on the Internet"
+                continue
+            try:
+                connection = await self._connect(host, address)
+            except LostError as error:
+                cause = f"{host.name}: {error}"
+                continue
+            try:
+                return await self._say(connection, made, site, trial)
+            except LostError as error:
+                if error.after_data:
+                    return self._lost(connection, trial, error)
+                cause = f"{host.name}: {error}"
+        return trial.after_loss(cause, after_data=False, now=self._clock())
+
+    async def tidy(self, site: Site) -> None:
+        """Closes connections that nobody needed for a while; all of them when we close."""
+        now = time.monotonic()
+        over = [e for e in site.idle if self.closing or now - e[0] >= IDLE_SECONDS]
+        for entry in over:
+            site.idle.remove(entry)
+        for _, connection in over:
+            await connection.close()
+
+    def _take_idle(self, site: Site) -> Connection | None:
+        while site.idle:
+            since, connection = site.idle.pop()
+            if time.monotonic() - since < IDLE_SECONDS and connection.usable:
+                return connection
+            connection.abort()
+        return None
+
+    async def _say(self, connection: Connection, made: Made, site: Site, trial: Trial) -> Outcome:
+        try:
+            handover = await connection.send(
+                made.return_path, _ascii_domain(made.claim.recipient), made.content
+            )
+        except BaseException:
+            await connection.close()
+            raise
+        if connection.broken or connection.sent >= PER_CONNECTION or self.closing:
+            await connection.close()
+        else:
+            site.idle.append((time.monotonic(), connection))
+        outcome = trial.after(handover, now=self._clock())
+        return replace(outcome, host=connection.host, tls=connection.tls)
+
+    def _lost(self, connection: Connection, trial: Trial, error: LostError) -> Outcome:
+        lost = trial.after_loss(str(error), after_data=True, now=self._clock())
+        return replace(lost, host=connection.host, tls=connection.tls)
+
+    async def _addresses(self, hosts: Sequence[Host]) -> list[tuple[Host, str]]:
+        found: list[tuple[Host, str]] = []
+        failed: TemporaryError | None = None
+        for host in hosts:
+            try:
+                found += [(host, a) for a in await self._resolver.addresses(host.name)]
+            except TemporaryError as error:
+                failed = error
+        if not found and failed is not None:
+            raise failed
+        return found[:MAX_ADDRESSES]
+
+    async def _connect(self, host: Host, address: str) -> Connection:
+        """A connection that has said EHLO, with TLS as far as it goes."""
+        tls = self._manner.tls
+        for attempt_tls in (True, False) if tls == "opportunistic" else (tls == "required",):
+            connection = await Connection.open(
+                address, host.port, host=host.name, patience=self._manner.patience
+            )
+            try:
+                refusal = await connection.greet(self._manner.host_name)
+                if refusal is not None:
+                    raise LostError(str(refusal))
+                if attempt_tls and "STARTTLS" in connection.offers:
+                    await connection.start_tls(self._tls, self._manner.host_name)
+                elif tls == "required":
+                    raise LostError("offers no TLS, which the settings require")
+            except TlsFailedError as error:
+                await connection.close()
+                if tls == "required":
+                    raise LostError(f"TLS: {error}") from None
+                log.info("delivery.tls_failed", host=host.name, cause=str(error))
+                continue
+            except BaseException:
+                await connection.close()
+                raise
+            return connection
+        raise LostError("no connection")
+
+
+def _ascii_domain(address: str) -> str:
+    if address.isascii():
+        return address
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{domain if domain.isascii() else domain.encode('idna').decode('ascii')}"
