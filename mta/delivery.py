@@ -200,6 +200,7 @@ class Deliverer:
             if late:
                 log.warning("delivery.cut_off", deliveries=len(late))
                 await asyncio.wait(late)
+        await self._give_back()  # What was being made when we stopped.
         while self._recording is not None and not self._recording.done():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._recording), grace)

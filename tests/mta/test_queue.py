@@ -13,17 +13,17 @@ from sqlalchemy import select
 
 from bus.events import Kind
 from mail.smtp_reply import SmtpReply
-from mta import queue
+from mta import claims, queue
+from mta.claims import LEASE, Claim
 from mta.client import Handover
 from mta.gate import GateFacts, decide
-from mta.ledger import Ledger
 from mta.outcome import Outcome, Trial
-from mta.queue import LEASE, Claim, Which
+from mta.queue import Which
 from mta.recipients import ensure_contact, suppress
 from mta.retry import BounceClass, RetrySchedule, State, bounce_class
 from mta.submission import submit
-from storage.sessions import EVERY_COMPANY, Sessions, narrow
-from storage.tables import Consent, Contact, Delivery, Event, Message
+from storage.sessions import EVERY_COMPANY, Sessions
+from storage.tables import Consent, Delivery, Event, Message
 from tests.conftest import MONDAY
 from tests.mta.house import Tenant, order
 
@@ -42,37 +42,37 @@ async def put(store: Sessions, tenant: Tenant, key: str, **changes: Any) -> Mess
 
 
 async def claim(
-    store: Sessions, *, now: datetime = MONDAY, owner: str = "mail-1/a/1", room: int = 10
+    store: Sessions, *, now: datetime = MONDAY, fence: str = "mail-1/a/1", room: int = 10
 ) -> list[Claim]:
+    """What is due at any destination, `room` of each at the most."""
     async with store.begin(EVERY_COMPANY) as session:
-        return await queue.claim_due(
-            session,
-            now=now,
-            owner=owner,
-            schedule=SCHEDULE,
-            limit=10,
-            site=str,
-            room=lambda site: room,
+        await claims.lapse(session, now=now)
+        due = await claims.due_destinations(session, after=None, now=now)
+        wanted = dict.fromkeys(due, room)
+        taken, drained = await claims.claim(
+            session, wanted, now=now, fence=fence, schedule=SCHEDULE
         )
+    assert drained <= set(due)
+    return taken
 
 
 async def test_each_delivery_is_claimed_once_and_its_next_time_written_first(
     store: Sessions, acme: Tenant
 ) -> None:
     await put(store, acme, "a")
-    first, second = await asyncio.gather(claim(store), claim(store, owner="mail-2/b/1"))
+    first, second = await asyncio.gather(claim(store), claim(store, fence="mail-2/b/1"))
     assert len(first) + len(second) == 1
     async with store.read(EVERY_COMPANY) as session:
         row = (await session.scalars(select(Delivery))).one()
     assert (row.state, row.attempts, row.due_at) == ("sending", 1, MONDAY + SCHEDULE.first)
     assert await claim(store, now=MONDAY + LEASE - timedelta(seconds=1)) == []
-    (again,) = await claim(store, now=MONDAY + LEASE, owner="mail-2/b/2")
+    (again,) = await claim(store, now=MONDAY + LEASE, fence="mail-2/b/2")
     (before,) = first + second
     done = Outcome(State.DELIVERED, 250, "ok")
     async with store.begin(EVERY_COMPANY) as session:  # Whoever lost the lease records nothing.
-        assert not await queue.record(session, before, done, now=MONDAY)
+        assert not await claims.record(session, [(before, done)], now=MONDAY)
     async with store.begin(EVERY_COMPANY) as session:
-        assert await queue.record(session, again, done, now=MONDAY)
+        assert await claims.record(session, [(again, done)], now=MONDAY) == {again.id}
 
 
 async def test_persons_go_before_bulk_and_a_slow_site_does_not_take_all_room(
@@ -82,8 +82,11 @@ async def test_persons_go_before_bulk_and_a_slow_site_does_not_take_all_room(
         await put(store, acme, f"bulk{number}", kind="bulk")
     await put(store, acme, "answer", kind="answer", lane=0)
     await put(store, acme, "other", recipient="x@other.test")
-    claims = await claim(store, room=2)
-    assert [c.message.order_key for c in claims] == ["answer", "bulk0", "other"]
+    taken = await claim(store, room=2)
+    async with store.read(acme.id) as session:
+        rows = await session.execute(select(Message.id, Message.order_key))
+        keys = {row.id: row.order_key for row in rows}
+    assert sorted(keys[c.message.id] for c in taken) == ["answer", "bulk0", "other"]
 
 
 async def test_the_gate_is_asked_again_when_it_is_sent(
@@ -97,8 +100,8 @@ async def test_the_gate_is_asked_again_when_it_is_sent(
     waiting = await put(store, acme, "b", recipient="new@customer.test", contact_id=invited.id)
     late = await put(store, acme, "c", recipient="z@x.test", expires=MONDAY + timedelta(hours=1))
     system = await put(store, acme, "d", kind="system", text="hello", subject="s", values={})
-    claims = await claim(store, now=MONDAY + timedelta(hours=2))
-    assert [c.message.id for c in claims] == [system.id]
+    taken = await claim(store, now=MONDAY + timedelta(hours=2))
+    assert [c.message.id for c in taken] == [system.id]
     async with store.read(acme.id) as session:
         rows = {d.message_id: d for d in await session.scalars(select(Delivery))}
         events = await session.scalars(select(Event).where(Event.kind == Kind.DELIVERY_SKIPPED))
@@ -170,7 +173,7 @@ async def test_flush_makes_deferred_mail_due(store: Sessions, acme: Tenant) -> N
     trial = Trial(claimed.attempts, claimed.expires_at, SCHEDULE)
     outcome = trial.after_loss("no answer", after_data=False, now=MONDAY)
     async with store.begin(EVERY_COMPANY) as session:
-        await queue.record(session, claimed, outcome, now=MONDAY)
+        await claims.record(session, [(claimed, outcome)], now=MONDAY)
     assert await claim(store) == []
     async with store.begin(acme.id) as session:
         assert await queue.flush(session, Which(destination="customer.test"), now=MONDAY) == 1
@@ -208,24 +211,3 @@ def test_every_reply_leads_somewhere(code: int, attempts: int) -> None:
     outcome = trial.after(Handover(SmtpReply(code, "x"), "."), now=MONDAY)
     assert (outcome.due_at is not None) == (outcome.state is State.DEFERRED)
     assert (outcome.state is State.DELIVERED) == (code < 300)
-
-
-async def test_one_bad_write_does_not_take_others_with_it(store: Sessions, acme: Tenant) -> None:
-    ledger = Ledger(store)
-
-    def add(address: str) -> Any:
-        async def write(session: Any) -> str:
-            narrow(session, acme.id)
-            if address == "bad":
-                raise ValueError("bad")
-            await ensure_contact(session, address, origin={}, now=MONDAY)
-            return address
-
-        return ledger.enter(write)
-
-    names = [f"p{n}@x.test" for n in range(20)]
-    results = await asyncio.gather(*map(add, [*names, "bad"]), return_exceptions=True)
-    assert results[:-1] == names
-    assert isinstance(results[-1], ValueError)
-    async with store.read(acme.id) as session:
-        assert len((await session.scalars(select(Contact))).all()) == 20

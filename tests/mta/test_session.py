@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -14,7 +15,6 @@ from sqlalchemy import select
 from mail.tokens import Token, TokenKeys, TokenKind
 from mta.certificate import server_context
 from mta.intake import Directory, Intake
-from mta.ledger import Ledger
 from mta.limiter import BY_ADDRESS, GuessLimiter, network_of
 from mta.listener import MX, SUBMISSION, Listener
 from mta.session import MAX_ERRORS, House, Limits
@@ -31,11 +31,12 @@ ENVELOPE = f"EHLO x.test\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<{BOX}>\r\nDATA\r\n"
 class Doors:
     """Open doors, and what came through them."""
 
-    def __init__(self, listener: Listener, store: Sessions, spool: Spool) -> None:
-        self.listener, self.store, self.spool = listener, store, spool
+    def __init__(self, listener: Listener, store: Sessions, spool: Spool, intake: Intake) -> None:
+        self.listener, self.store, self.spool, self.intake = listener, store, spool, intake
 
     async def kept(self) -> list[bytes]:
         """All messages that were taken."""
+        await self.intake.sorter.settle()
         async with self.store.read(EVERY_COMPANY) as session:
             rows = (await session.scalars(select(Arrival).order_by(Arrival.id))).all()
         return [self.spool.read(row.spool) for row in rows]
@@ -59,11 +60,12 @@ async def doors(
     store: Sessions, keys: TokenKeys, acme: Tenant, tmp_path: Path
 ) -> AsyncIterator[Doors]:
     spool = Spool(tmp_path / "spool")
-    ledger = Ledger(store)
+    intake = Intake(store, spool, Directory(store, keys), lambda: MONDAY)
+    sorting = asyncio.create_task(intake.sorter.run())
     house = House(
         host_name="mail.acme.test",
         sessions=store,
-        intake=Intake(store, ledger, spool, Directory(store, keys), lambda: MONDAY),
+        intake=intake,
         limiter=GuessLimiter(),
         limits=Limits(message_bytes=200_000, recipients=100, idle=1.0, session=3.0),
         tls=server_context(tmp_path / "tls", "mail.acme.test", None, None),
@@ -71,10 +73,11 @@ async def doors(
     )
     listener = Listener(house, listen="127.0.0.1")
     await listener.start({MX: 0, SUBMISSION: 0})
-    yield Doors(listener, store, spool)
+    yield Doors(listener, store, spool, intake)
     await listener.stop()
-    await ledger.close()
     spool.close()
+    intake.sorter.stop()
+    await sorting
 
 
 def codes(lines: Sequence[str]) -> list[str]:
@@ -263,10 +266,10 @@ async def test_closing_lets_a_client_hear_that_its_message_was_kept(
     append = doors.spool.append
     begun = asyncio.Event()
 
-    async def slow(data: bytes) -> dict[str, object]:
+    async def slow(*args: Any) -> dict[str, object]:
         begun.set()
         await asyncio.sleep(0.3)
-        return await append(data)
+        return await append(*args)
 
     monkeypatch.setattr(doors.spool, "append", slow)
     talk = asyncio.create_task(doors.say(ENVELOPE + b"Subject: x\r\n\r\n.\r\n"))
