@@ -9,6 +9,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from config.sections.api import ApiSettings, WebhookSettings
 from config.sections.host import DnsSettings, HostSettings, LogSettings, StoreSettings
 from config.sections.mail import NoticesSettings, RelaySettings, SmtpSettings
 from config.sections.work import (
@@ -40,6 +41,8 @@ class Settings(BaseSettings):
     dns: DnsSettings = Field(default_factory=DnsSettings)
     public: PublicSettings = Field(default_factory=PublicSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
     responder: ResponderSettings = Field(default_factory=ResponderSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     log: LogSettings = Field(default_factory=LogSettings)

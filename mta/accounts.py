@@ -41,6 +41,14 @@ RSA_BITS = 2048
 API_PREFIX = "wp_"
 """API tokens begin with this, so that scanners for leaked secrets can know them."""
 
+SCOPES = {
+    "send": "hand messages and contacts in, and cancel what waits",
+    "read": "see messages, contacts, drafts and events",
+    "approve": "approve and reject drafts as a user",
+    "manage": "set webhooks up",
+}
+"""What an API token may be for."""
+
 _LOGIN = re.compile(r"[a-z0-9][a-z0-9._@+-]{1,98}\Z")
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NOBODY = _hasher.hash(secrets.token_hex(16))
@@ -175,12 +183,18 @@ async def add_credential(
     *,
     login: str | None = None,
     address: str | None = None,
+    scopes: Sequence[str] | None = None,
+    domains: Sequence[str] | None = None,
     now: datetime,
 ) -> tuple[Credential, str]:
     """A new password or API token, and its secret, which is shown this once.
 
-    `address` is the only one that may be sent as. Raises `ConfigError` if the login is taken.
+    `address` is the only one that may be sent as, `domains` the only ones that may be sent from
+    and `scopes` all that an API token is good for; None leaves each of them open. Raises
+    `ConfigError` for what none of these can be, and if the login is taken.
     """
+    kept_scopes = _scopes(kind, scopes)
+    kept_domains = await _own_domains(session, domains)
     if kind == "smtp":
         login = (login or address or "").strip().lower()
         if not _LOGIN.match(login):
@@ -204,6 +218,8 @@ async def add_credential(
         login=login,
         secret_hash=digest,
         address=address,
+        scopes=kept_scopes,
+        domains=kept_domains,
         created_at=now,
         revoked_at=None,
     )
@@ -213,6 +229,45 @@ async def add_credential(
     except IntegrityError:
         raise ConfigError(f"{login}: this login is taken. Choose another.") from None
     return credential, secret
+
+
+def _scopes(kind: str, scopes: Sequence[str] | None) -> str | None:
+    if scopes is None:
+        return None
+    wrong = sorted(set(scopes) - set(SCOPES))
+    if wrong or kind != "api" or not scopes:
+        what = wrong[0] if wrong else "an SMTP password" if kind != "api" else "an empty list"
+        raise ConfigError(f"{what}: scopes are of API tokens, among {', '.join(SCOPES)}.")
+    return " ".join(scope for scope in SCOPES if scope in scopes)
+
+
+async def _own_domains(session: AsyncSession, domains: Sequence[str] | None) -> str | None:
+    if domains is None:
+        return None
+    names = [_domain_name(name) for name in domains]
+    if not names:
+        raise ConfigError("domains: an empty list would be good for nothing. Name one.")
+    for name in names:
+        if await domain_of(session, f"x@{name}") is None:
+            raise ConfigError(f"{name}: is not a domain of this company.")
+    return " ".join(dict.fromkeys(names))
+
+
+def may_do(credential: Credential, scope: str) -> bool:
+    """Whether an API token is good for this."""
+    return credential.scopes is None or scope in credential.scopes.split()
+
+
+def why_not_as(credential: Credential, sender: str) -> str:
+    """Empty if this login may send as this canonical address, otherwise the reason why not."""
+    if credential.address is not None and sender != credential.address:
+        return f"this login sends as <{credential.address}> only"
+    if credential.domains is not None:
+        host = sender.rpartition("@")[2].lower()
+        names = credential.domains.split()
+        if not any(host == name or host.endswith(f".{name}") for name in names):
+            return f"this login sends from {', '.join(names)} only"
+    return ""
 
 
 async def revoke_credential(session: AsyncSession, credential_id: UUID, *, now: datetime) -> bool:

@@ -158,6 +158,12 @@ def _people(commands: Commands) -> None:
     add.add_argument("--kind", choices=("smtp", "api"), default="smtp")
     add.add_argument("--login", help="user name for SMTP (made up if left out)")
     add.add_argument("--address", help="the only address it may send as (a rep's own)")
+    add.add_argument(
+        "--scope", action="append", metavar="SCOPE", help="what an API token is for (everything)"
+    )
+    add.add_argument(
+        "--domain", action="append", metavar="NAME", help="which it may send from (all)"
+    )
     listing = _add(credential, "list", "senders:list_credentials", "list them, without secrets")
     listing.add_argument("--company")
     revoke = _add(credential, "revoke", "senders:revoke_credential", "end one")

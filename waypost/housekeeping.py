@@ -60,6 +60,15 @@ async def forget_sent(parts: Appliance) -> None:
         )
 
 
+async def forget_batches(parts: Appliance) -> None:
+    """Removes what programs handed in longer ago than their keys are remembered."""
+    from console import batches
+
+    kept, now = parts.settings.api.keep_requests, parts.clock()
+    async with parts.sessions.begin(EVERY_COMPANY) as session:
+        await batches.forget_old(session, now=now, kept=kept)
+
+
 async def collect_spool(parts: Appliance) -> None:
     """Removes spool files that are sorted and in which nothing is referred to any more."""
     async with parts.sessions.read(EVERY_COMPANY) as session:

@@ -1,98 +1,261 @@
-"""The API described for programs (OpenAPI 3.1); a test keeps it in step with the calls."""
+"""The API described for programs (OpenAPI 3.1); tests keep it in step with the calls."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_TEXT = {"type": "string"}
-_OBJECT = {"type": "object"}
-_CURSOR = {"name": "cursor", "in": "query", "schema": _TEXT, "description": "from the last page"}
-_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+from console.api.schemas import (
+    ADDRESS,
+    ANYTHING,
+    CURSOR,
+    SCHEMAS,
+    SCOPE_WORDS,
+    Schema,
+    body,
+    key,
+    listed,
+    ref,
+    shape,
+    text,
+    whole,
+)
+from console.queries.history import STATES
+
+ABOUT = f"""Mail out and what became of it, for companies' programs.
+
+Send `Authorization: Bearer TOKEN`; `waypost credential add --kind api` makes a token. It may be
+limited to scopes: {SCOPE_WORDS}.
+Everything is in JSON (UTF-8). Errors are problems as in RFC 9457 with the place (a JSON pointer)
+and the remedy. Lists come in pages: give the `cursor` of one as `after` to get the next."""
+
+_WORDS = {
+    400: "The request can't be read.",
+    401: "No token, or one that does not work.",
+    403: "The token is not good for this.",
+    404: "There is no such thing in this company.",
+    409: "Its state does not allow this (any more).",
+    413: "The request is too large.",
+    422: "Something in the request is wrong; `pointer` says where.",
+    500: "Something went wrong here; try again with the same Idempotency-Key.",
+    503: "Not now; try again later.",
+}
 
 
-def _call(
-    summary: str,
-    *,
-    status: str = "200",
-    body: dict[str, Any] | None = None,
-    parameters: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    problem = {"content": {"application/problem+json": {"schema": _OBJECT}}}
-    call: dict[str, Any] = {
-        "summary": summary,
-        "responses": {
-            status: {"description": "done", "content": {"application/json": {"schema": _OBJECT}}},
-            "default": {"description": "a problem, with its place and remedy", **problem},
-        },
-    }
-    if body is not None:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    if parameters:
-        call["parameters"] = parameters
-    return call
+def _parameter(name: str, schema: Schema, words: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": words}
 
 
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties}
-
-
-_RECIPIENT = _object(["address"], address=_TEXT, name=_TEXT, values=_OBJECT)
-_KEY = {
+AFTER = _parameter("after", text(), "The `cursor` of the page before.")
+ID = {"name": "id", "in": "path", "required": True, "schema": key(), "description": "Its id."}
+IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "schema": _TEXT,
-    "description": "the same key again sends nothing twice",
+    "schema": text(maxLength=200, examples=["orders-2026-11-23"]),
+    "description": (
+        "The same key with the same request is answered the same and sends nothing twice, also "
+        "after an answer was lost; with another request it is refused. Kept for 30 days."
+    ),
+}
+
+
+def call(
+    summary: str,
+    scope: str | None,
+    *,
+    status: int = 200,
+    answer: Schema = ANYTHING,
+    body: Schema | None = None,
+    parameters: list[dict[str, Any]] | None = None,
+    errors: tuple[int, ...] = (),
+    words: str = "",
+    more_content: dict[str, Any] | None = None,
+    headers: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One call; `scope` is None where no token is needed."""
+    codes = {400, 500, 503, *errors}
+    codes |= {401, 403} if scope else set()
+    codes |= {413, 422} if body is not None else set()
+    done: dict[str, Any] = {"description": "Done."}
+    if status != 204:
+        done["content"] = {"application/json": {"schema": answer}}
+    if headers:
+        done["headers"] = headers
+    made: dict[str, Any] = {
+        "summary": summary,
+        "description": " ".join(filter(None, [words, scope and f"Scope: `{scope}`."])),
+        "responses": {
+            str(status): done,
+            **{str(code): {"$ref": f"#/components/responses/{code}"} for code in sorted(codes)},
+        },
+    }
+    if scope is None:
+        made["security"] = []
+    if body is not None:
+        content = {"application/json": {"schema": body}, **(more_content or {})}
+        made["requestBody"] = {"required": True, "content": content}
+    if parameters:
+        made["parameters"] = parameters
+    return made
+
+
+_DESCRIPTION = call("This description.", None)
+
+PATHS: dict[str, Any] = {
+    "/api/openapi.json": {"get": _DESCRIPTION},
+    "/api/v1/openapi.json": {"get": _DESCRIPTION},
+    "/api/v1/messages": {
+        "post": call(
+            "Send: one generic message and its recipients become a personal message each.",
+            "send",
+            status=202,
+            answer=ref("Sent"),
+            body=ref("Send"),
+            parameters=[IDEMPOTENCY_KEY],
+            errors=(409,),
+            words=(
+                "Recipients that can't be served are named in `refused`, the others are sent to; "
+                "with `strict` it is all or none. As `application/x-ndjson` the first line is the "
+                "message without `recipients`, each line after it a recipient. "
+                "16 MiB and 10,000 recipients fit."
+            ),
+            more_content={
+                "application/x-ndjson": {"schema": text("JSON lines: message, then recipients.")}
+            },
+            headers={
+                "Location": {"schema": text(), "description": "Of the batch."},
+                "Idempotent-Replayed": {
+                    "schema": text(),
+                    "description": "`true` if this was answered before.",
+                },
+            },
+        ),
+        "get": call(
+            "Messages, newest first.",
+            "read",
+            answer=shape({"messages": listed(ref("Message")), "cursor": CURSOR}),
+            parameters=[
+                AFTER,
+                _parameter("campaign", text(maxLength=200), "Only of this campaign."),
+                _parameter("state", text(enum=list(STATES)), "Only in this state."),
+                _parameter("direction", text(enum=["in", "out"]), "Only arrived or outgoing."),
+                _parameter("q", text(maxLength=200), "Words in addresses and subjects."),
+            ],
+        ),
+    },
+    "/api/v1/messages/cancel": {
+        "post": call(
+            "Take back what still waits of a campaign or of a batch.",
+            "send",
+            answer=shape(
+                {"cancelled": whole(), "too_late": whole("Of a batch: sent or ended before.")},
+                needed="cancelled",
+            ),
+            body={
+                **body(
+                    {"campaign": text(minLength=1, maxLength=200), "batch": key()},
+                ),
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+        )
+    },
+    "/api/v1/messages/{id}": {
+        "get": call(
+            "One message: state, attempts, last reply and all that happened.",
+            "read",
+            answer=ref("MessageWay"),
+            parameters=[ID],
+            errors=(404,),
+        )
+    },
+    "/api/v1/messages/{id}/cancel": {
+        "post": call(
+            "Take a message back while it waits.",
+            "send",
+            answer=ref("Cancelled"),
+            parameters=[ID],
+            errors=(404, 409),
+            words="409 says in which state it is if that is too late. Twice is harmless.",
+        )
+    },
+    "/api/v1/batches/{id}": {
+        "get": call(
+            "How far a request to send is.",
+            "read",
+            answer=ref("Batch"),
+            parameters=[ID],
+            errors=(404,),
+        )
+    },
+    "/api/v1/contacts": {
+        "get": call(
+            "Contacts, newest first.",
+            "read",
+            answer=shape({"contacts": listed(ref("Contact")), "cursor": CURSOR}),
+            parameters=[AFTER],
+        ),
+        "post": call(
+            "A contact, or the one with this address.",
+            "send",
+            status=201,
+            answer=ref("Contact"),
+            body=body(
+                {"address": ADDRESS, "name": text(), "organisation": text(), "fields": ANYTHING},
+                needed="address",
+            ),
+            words="Of a contact that is there only empty fields are filled.",
+        ),
+    },
+    "/api/v1/drafts": {
+        "get": call(
+            "Drafts that wait, the oldest first.",
+            "read",
+            answer=shape({"drafts": listed(ref("Draft")), "cursor": CURSOR}),
+            parameters=[AFTER],
+        )
+    },
+    "/api/v1/drafts/{id}/approve": {
+        "post": call(
+            "Send a draft as a user of the company.",
+            "approve",
+            answer=ref("Decision"),
+            parameters=[ID],
+            body=body(
+                {"user": text("Address of a user."), "text": text("In place of the draft's.")},
+                needed="user",
+            ),
+            errors=(404, 409),
+        )
+    },
+    "/api/v1/drafts/{id}/reject": {
+        "post": call(
+            "Send nothing.",
+            "approve",
+            answer=ref("Decision"),
+            parameters=[ID],
+            body=body(
+                {"user": text("Address of a user."), "note": text("Why.")},
+                needed="user",
+            ),
+            errors=(404, 409),
+        )
+    },
 }
 
 DESCRIPTION: dict[str, Any] = {
     "openapi": "3.1.0",
-    "info": {"title": "Waypost", "version": "1"},
+    "info": {"title": "Waypost", "version": "1", "description": ABOUT},
     "security": [{"token": []}],
-    "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-    "paths": {
-        "/api/v1/openapi.json": {"get": _call("This description.")},
-        "/api/v1/messages": {
-            "post": _call(
-                "One generic message and its recipients: one personal message each.",
-                status="202",
-                parameters=[_KEY],
-                body=_object(
-                    ["sender", "subject", "text", "recipients"],
-                    sender=_TEXT,
-                    sender_name=_TEXT,
-                    subject=_TEXT,
-                    text=_TEXT,
-                    html=_TEXT,
-                    campaign=_TEXT,
-                    kind={"enum": ["mail", "bulk"]},
-                    recipients={"type": "array", "maxItems": 10_000, "items": _RECIPIENT},
-                ),
-            ),
-            "get": _call("Messages, newest first.", parameters=[_CURSOR]),
-        },
-        "/api/v1/messages/{id}": {"get": _call("One message's whole way.", parameters=[_ID])},
-        "/api/v1/contacts": {
-            "get": _call("Contacts, newest first.", parameters=[_CURSOR]),
-            "post": _call(
-                "A contact, or the one with this address.",
-                status="201",
-                body=_object(
-                    ["address"], address=_TEXT, name=_TEXT, organisation=_TEXT, fields=_OBJECT
-                ),
-            ),
-        },
-        "/api/v1/drafts": {"get": _call("Drafts that wait.")},
-        "/api/v1/drafts/{id}/approve": {
-            "post": _call(
-                "Sends a draft as a user of the company.",
-                parameters=[_ID],
-                body=_object(["user"], user=_TEXT, text=_TEXT),
-            )
-        },
-        "/api/v1/drafts/{id}/reject": {
-            "post": _call(
-                "Sends nothing.", parameters=[_ID], body=_object(["user"], user=_TEXT, note=_TEXT)
-            )
+    "components": {
+        "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        "schemas": SCHEMAS,
+        "responses": {
+            str(code): {
+                "description": words,
+                "content": {"application/problem+json": {"schema": ref("Problem")}},
+            }
+            for code, words in _WORDS.items()
         },
     },
+    "paths": PATHS,
 }

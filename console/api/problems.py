@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -14,11 +15,17 @@ log = structlog.get_logger()
 
 
 class ApiError(Exception):
-    """A refusal: status, what is wrong, and where (a JSON pointer) and how to mend it."""
+    """A refusal: status, what is wrong, and where (a JSON pointer) and how to mend it.
 
-    def __init__(self, status: int, title: str, detail: str = "", pointer: str = "") -> None:
+    `more` are members of the answer beyond those of RFC 9457 §3.1: a list of `errors`, a `state`.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str = "", pointer: str = "", **more: Any
+    ) -> None:
         super().__init__(title)
         self.status, self.title, self.detail, self.pointer = status, title, detail, pointer
+        self.more = more
 
 
 _TITLES = {
@@ -34,9 +41,10 @@ def problem(call: Call, error: Exception) -> Response[Any]:
     """The one place where an error becomes an answer of the API."""
     pointer = ""
     headers = {}
+    more: dict[str, Any] = {}
     if isinstance(error, ApiError):
         status, title, detail = error.status, error.title, error.detail
-        pointer = error.pointer
+        pointer, more = error.pointer, error.more
     elif isinstance(error, PermanentError):
         status, title, detail = 422, "This can't be done", error.public
     elif isinstance(error, TemporaryError):
@@ -48,14 +56,24 @@ def problem(call: Call, error: Exception) -> Response[Any]:
             log.error("api.failed", path=call.url.path, cause=repr(error)[:500])
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="waypost"'
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
     if pointer:
         body["pointer"] = pointer
+    body |= more
     return Response(
         body, status_code=status, media_type="application/problem+json", headers=headers
     )
 
 
-def json_answer(body: object, status: int = 200) -> Response[Any]:
+def json_answer(
+    body: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response[Any]:
     """A JSON answer."""
-    return Response(body, status_code=status, media_type=MediaType.JSON)
+    return Response(
+        body, status_code=status, media_type=MediaType.JSON, headers=dict(headers or {})
+    )

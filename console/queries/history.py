@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bus.events import Kind
@@ -46,7 +46,13 @@ class Way:
 
 
 async def find(
-    session: AsyncSession, *, words: str, state: str, direction: str, before: UUID | None
+    session: AsyncSession,
+    *,
+    words: str,
+    state: str,
+    direction: str,
+    before: UUID | None,
+    campaign: str = "",
 ) -> Sequence[Row]:
     """Messages, newest first; `words` are looked for in addresses and subjects."""
     query = (
@@ -63,6 +69,9 @@ async def find(
         query = query.where(Delivery.state == state)
     if direction in {"in", "out"}:
         query = query.where(Message.direction == direction)
+    if campaign:  # The empty text stands there because the index is of those that have one.
+        query = query.where(Message.campaign != literal_column("''"))
+        query = query.where(Message.campaign == campaign)
     if before is not None:
         query = query.where(Message.id < before)
     return [Row(m, d) for m, d in (await session.execute(query))]

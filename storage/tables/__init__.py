@@ -2,6 +2,7 @@
 
 from storage.tables.arrivals import Arrival, Mailbox
 from storage.tables.base import Base, CompanyScoped, Keyed
+from storage.tables.batches import Batch, BatchPart
 from storage.tables.companies import Audit, Company, SignInLink, User, WebSession
 from storage.tables.contacts import Consent, Contact, Suppression
 from storage.tables.content import ContentItem
@@ -11,6 +12,7 @@ from storage.tables.messages import Attempt, Delivery, Message, SpoolMark, Templ
 from storage.tables.responses import Draft, Reading
 from storage.tables.senders import Credential, Domain, DomainCheck, DomainKeys
 from storage.tables.sequences import Enrolment, Sequence, SequenceVersion, StepRun
+from storage.tables.webhooks import Webhook, WebhookAttempt
 from storage.tables.work import Activity, Task
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "Attempt",
     "Audit",
     "Base",
+    "Batch",
+    "BatchPart",
     "Cluster",
     "Company",
     "CompanyScoped",
@@ -51,4 +55,6 @@ __all__ = [
     "Template",
     "User",
     "WebSession",
+    "Webhook",
+    "WebhookAttempt",
 ]

@@ -56,6 +56,7 @@ class Message(Keyed, CompanyScoped, Base):
         Index("ix_message_newest", "company_id", "created_at"),
         Index("ix_message_enrolment", "enrolment_id", **_partly("enrolment_id IS NOT NULL")),
         Index("ix_message_answers", "answers_id", **_partly("answers_id IS NOT NULL")),
+        Index("ix_message_campaign", "company_id", "campaign", "id", **_partly("campaign <> ''")),
     )
 
     direction: Mapped[str]

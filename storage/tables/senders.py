@@ -72,6 +72,8 @@ class Credential(Keyed, CompanyScoped, Base):
 
     `secret_hash` is argon2id for smtp; for api, whose secret has 256 random bits, SHA-256.
     `address`, if set, is the only address that may be sent as: a rep's own password.
+    `scopes` (api) are words of `mta.accounts.SCOPES` with blanks between; None is all of them.
+    `domains` are those it may send from, with blanks between; None is all of the company's.
     """
 
     __tablename__ = "credential"
@@ -80,5 +82,7 @@ class Credential(Keyed, CompanyScoped, Base):
     login: Mapped[str] = mapped_column(unique=True)
     secret_hash: Mapped[str]
     address: Mapped[str | None]
+    scopes: Mapped[str | None]
+    domains: Mapped[str | None]
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]

@@ -13,7 +13,7 @@ import httpx
 from litestar import Litestar
 
 from config.settings import Settings
-from console import access
+from console import access, batches
 from console.app import make_app
 from content import library
 from mail.ids import uuid7
@@ -50,6 +50,7 @@ class Scene:
     sequence: str
     token: str
     domain: UUID
+    batch: UUID
 
 
 async def play(sessions: Sessions, mark: str) -> Scene:
@@ -100,6 +101,13 @@ async def play(sessions: Sessions, mark: str) -> Scene:
             ),
             now=NOW,
         )
+        batch, _ = await batches.open_batch(
+            session, key=f"key {mark}", digest="", campaign=mark, total=1, now=NOW
+        )
+        part = await batches.begin_part(session, batch, 0)
+        assert part is not None
+        results = batches.Results([[0, contact.address, str(sent.id)]], [])
+        await batches.end_part(session, part, results)
         reply, draft = await _answered(session, sent, contact.id, owner.id, mark)
         task = await open_task(
             session, key="t", kind="call", title=f"Call {mark}", user=owner.id,
@@ -124,7 +132,7 @@ async def play(sessions: Sessions, mark: str) -> Scene:
         )  # fmt: skip
     return Scene(
         mark, company.id, owner.email, rep.email, sent.id, reply, draft, task.id, enrolment.id,
-        cluster.id, f"plan-{mark}", token, domain.id,
+        cluster.id, f"plan-{mark}", token, domain.id, batch.id,
     )  # fmt: skip
 
 

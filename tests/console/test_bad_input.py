@@ -165,7 +165,13 @@ async def test_a_second_message_to_one_person_is_refused_not_dropped(
     assert (status, [one["address"] for one in said["accepted"]]) == (
         202, ["pat@customers.test", "kim@b.test"],
     )  # fmt: skip
-    assert said["refused"] == [{"index": 2, "reason": "pat@customers.test is recipient 0 already"}]
+    assert said["refused"] == [
+        {
+            "index": 2,
+            "pointer": "/recipients/2/address",
+            "reason": "pat@customers.test is recipient 0 already",
+        }
+    ]
 
 
 async def test_a_key_is_good_for_one_message(store: Sessions, tmp_path: Path) -> None:

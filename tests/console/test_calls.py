@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from console.api.calls import CALLS, MAX_RECIPIENTS
+from console.api.calls import CALLS
 from console.api.description import DESCRIPTION
+from console.api.sending import MAX_RECIPIENTS
 from storage.sessions import Sessions
 from storage.tables import Contact, Message
 from tests.console.scene import Scene, app_of, browser, play
@@ -129,7 +130,7 @@ async def test_contacts_are_added_once_and_paged(
     status, said = await call(store, tmp_path, scene, "GET", "/contacts")
     assert (status, said["cursor"]) == (200, None)
     assert "new@customers.test" in {one["address"] for one in said["contacts"]}
-    status, said = await call(store, tmp_path, scene, "GET", "/contacts?cursor=nonsense")
+    status, said = await call(store, tmp_path, scene, "GET", "/contacts?after=nonsense")
     assert status == 400
     body["fields"] = []  # type: ignore[assignment]
     status, said = await call(store, tmp_path, scene, "POST", "/contacts", json=body)

@@ -46,15 +46,25 @@ CASES = {
     "/domains/{id:str}/remove": "domain",
     "/people": None,
     "/static/{name:str}": "style.css",
+    "/api/openapi.json": None,
     "/api/v1/openapi.json": None,
     "/api/v1/messages": None,
+    "/api/v1/messages/cancel": None,
+    "/api/v1/messages/{id:str}/cancel": "sent",
+    "/api/v1/batches/{id:str}": "batch",
     "/api/v1/messages/{id:str}": "sent",
     "/api/v1/contacts": None,
     "/api/v1/drafts": None,
     "/api/v1/drafts/{id:str}/approve": "draft",
     "/api/v1/drafts/{id:str}/reject": "draft",
 }
-OPEN = {"/sign-in", "/sign-in/{secret:str}", "/static/{name:str}", "/api/v1/openapi.json"}
+OPEN = {
+    "/sign-in",
+    "/sign-in/{secret:str}",
+    "/static/{name:str}",
+    "/api/openapi.json",
+    "/api/v1/openapi.json",
+}
 
 
 def with_value(path: str, other: Scene) -> tuple[str, bool]:

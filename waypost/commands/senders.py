@@ -28,6 +28,8 @@ def add_credential(chosen: Namespace) -> int:
                 chosen.kind,
                 login=chosen.login,
                 address=chosen.address,
+                scopes=chosen.scope,
+                domains=chosen.domain,
                 now=parts.clock(),
             )
         print(f"login   {credential.login}")
@@ -48,8 +50,19 @@ def list_credentials(chosen: Namespace) -> int:
             query = query.where(Credential.company_id == company)
         async with parts.sessions.read(EVERY_COMPANY) as session:
             found = (await session.execute(query.order_by(Credential.created_at))).all()
-        rows = [(c.login, c.kind, c.address, name, c.created_at, c.revoked_at) for c, name in found]
-        heads = ("login", "kind", "sends only as", "company", "made (UTC)", "revoked (UTC)")
+        rows = [
+            (c.login, c.kind, c.address or c.domains, c.scopes, name, c.created_at, c.revoked_at)
+            for c, name in found
+        ]
+        heads = (
+            "login",
+            "kind",
+            "sends only as",
+            "scopes",
+            "company",
+            "made (UTC)",
+            "revoked (UTC)",
+        )
         table(heads, rows, "No credential yet: waypost credential add --company NAME")
         return 0
 
