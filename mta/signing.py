@@ -139,13 +139,13 @@ def relaxed_body(body: bytes) -> bytes:
 
 
 def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
-    """Names and raw values of the header fields, from first to last."""
+    """Names and unfolded values of the header fields, from first to last."""
     fields: list[tuple[bytes, bytes]] = []
-    unfolded = head.replace(b"\r\n ", b"\x00 ").replace(b"\r\n\t", b"\x00\t")
+    unfolded = head.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
     for line in unfolded.split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if colon:
-            fields.append((name, value.replace(b"\x00", b"")))
+            fields.append((name, value))
     return fields
 
 
