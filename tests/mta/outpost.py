@@ -27,10 +27,18 @@ def now() -> datetime:
 
 
 class Outpost:
-    """The service, its stranger and its spool."""
+    """The service, its stranger, its spool and the names it asks."""
 
-    def __init__(self, service: MailService, sink: Sink, spool: Spool, settings: Settings) -> None:
+    def __init__(
+        self,
+        service: MailService,
+        sink: Sink,
+        spool: Spool,
+        settings: Settings,
+        resolver: Resolver,
+    ) -> None:
         self.service, self.sink, self.spool, self.settings = service, sink, spool, settings
+        self.resolver = resolver
         self.ports = service.listener.ports
 
 
@@ -71,7 +79,7 @@ async def outpost(
         await service.start()
         running = asyncio.create_task(service.run())
         try:
-            yield Outpost(service, sink, spool, settings)
+            yield Outpost(service, sink, spool, settings, resolver)
         finally:
             await service.stop()
             await running

@@ -13,7 +13,7 @@ import dkim
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from bus.stations import Line
 from inbound import service as inbound
@@ -29,7 +29,7 @@ from mta.srs import Rewriter
 from mta.submission import submit
 from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Domain, Hold, Message, Suppression, User
+from storage.tables import Arrival, Domain, Hold, Message, Suppression, User
 from tests.conftest import MONDAY
 from tests.mta.house import Tenant, order
 from tests.mta.outpost import Outpost, now, outpost, until
@@ -96,8 +96,19 @@ class Scene:
             with smtplib.SMTP("127.0.0.1", self.post.ports["mx"], timeout=10) as client:
                 client.sendmail(mail_from, [recipient], raw)
 
+        before = await self.arrivals()
         await asyncio.to_thread(hand_in)
+
+        async def there() -> bool:  # It is acknowledged before it is in the tables.
+            return await self.arrivals() > before
+
+        await until(there)
         await self.settle()
+
+    async def arrivals(self) -> int:
+        """How many messages have come."""
+        async with self.store.read(EVERY_COMPANY) as session:
+            return await session.scalar(select(func.count(Arrival.id))) or 0
 
     async def settle(self) -> None:
         await self.line.drain()
@@ -133,13 +144,12 @@ async def scene(
     store: Sessions, acme: Tenant, keys: TokenKeys, seal: Seal, tmp_path: Path
 ) -> AsyncIterator[Scene]:
     async with outpost(store, keys, seal, tmp_path, "customer.test", "acme.test") as post:
-        resolver = post.service.deliverer._resolver  # The names that the service asks.
         parts: dict[str, Any] = {
             "sessions": store,
             "settings": post.settings,
             "keys": keys,
             "spool": post.spool,
-            "resolver": resolver,
+            "resolver": post.resolver,
             "clock": now,
         }
         line = Line(store, [*inbound.stations(**parts), *stations(seal=seal, **parts)], tick=0.05)
