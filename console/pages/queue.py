@@ -8,15 +8,15 @@ from litestar import Response
 
 from console import access
 from console.desk import Call, Desk, PageError, go
-from mta import queue
+from mta import queue_control as control
 
 
 async def show(desk: Desk, call: Call) -> Response[Any]:
     """The company's queue by destination."""
     who = await desk.signed_in(call)
     async with desk.sessions.read(who.company.id) as session:
-        rows = await queue.standings(session)
-        waiting = await queue.waiting(session, limit=50)
+        rows = await control.standings(session)
+        waiting = await control.waiting(session, limit=50)
     said = call.query_params.get("said", "")[:200]
     return desk.page("queue.html", who, rows=rows, waiting=waiting, said=said)
 
@@ -27,17 +27,17 @@ async def act(desk: Desk, call: Call) -> Response[Any]:
     fields = await desk.form(call, who)
     if not who.may_manage:
         raise PageError(403, "Not yours to change", "Ask an owner or a manager of the company.")
-    which, now = queue.Which(destination=fields.get("destination", "")), desk.clock()
+    which, now = control.Which(destination=fields.get("destination", "")), desk.clock()
     reason, what = f"by {who.user.name}", fields.get("what", "")
     async with desk.sessions.begin(who.company.id) as session:
         if what == "hold":
-            count = await queue.hold(session, which, reason=reason)
+            count = await control.hold(session, which, reason=reason)
         elif what == "release":
-            count = await queue.release(session, which, now=now)
+            count = await control.release(session, which, now=now)
         elif what == "flush":
-            count = await queue.flush(session, which, now=now)
+            count = await control.flush(session, which, now=now)
         elif what == "bounce":
-            count = await queue.bounce(session, which, reason=reason, now=now)
+            count = await control.bounce(session, which, reason=reason, now=now)
         else:
             raise PageError(400, "No such action", "Use the buttons of the page.")
         await access.record(

@@ -25,7 +25,7 @@ from inbound.parse import parse
 from mail.tokens import TokenKeys
 from mta.accounts import add_credential, dns_records
 from mta.notices_station import station
-from mta.queue import Which, bounce
+from mta.queue_control import Which, bounce
 from mta.spool import Spool
 from mta.submission import submit
 from storage.sealing import Seal

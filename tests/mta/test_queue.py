@@ -13,12 +13,13 @@ from sqlalchemy import select
 
 from bus.events import Kind
 from mail.smtp_reply import SmtpReply
-from mta import claims, queue
+from mta import claims
+from mta import queue_control as control
 from mta.claims import LEASE, Claim
 from mta.client import Handover
 from mta.gate import GateFacts, decide
 from mta.outcome import Outcome, Trial
-from mta.queue import Which
+from mta.queue_control import Which
 from mta.recipients import ensure_contact, suppress
 from mta.retry import BounceClass, RetrySchedule, State, bounce_class
 from mta.submission import submit
@@ -149,20 +150,20 @@ async def test_people_can_hold_release_flush_and_give_up(
     await put(store, acme, "x", recipient="x@other.test")
     autumn = Which(campaign="autumn")
     async with store.begin(rival.id) as session:
-        assert await queue.hold(session, autumn, reason="not ours") == 0
-        assert await queue.standings(session) == []
+        assert await control.hold(session, autumn, reason="not ours") == 0
+        assert await control.standings(session) == []
     async with store.begin(acme.id) as session:
-        assert await queue.hold(session, autumn, reason="typo") == 3
+        assert await control.hold(session, autumn, reason="typo") == 3
     assert [c.destination for c in await claim(store)] == ["other.test"]
     async with store.read(acme.id) as session:
-        standing = {s.destination: s for s in await queue.standings(session)}
+        standing = {s.destination: s for s in await control.standings(session)}
         assert standing["customer.test"].held == 3
         assert standing["customer.test"].oldest == MONDAY
         assert standing["other.test"].sending == 1
-        assert len(await queue.waiting(session, autumn)) == 3
+        assert len(await control.waiting(session, autumn)) == 3
     async with store.begin(acme.id) as session:
-        assert await queue.release(session, autumn, now=MONDAY) == 3
-        assert await queue.bounce(session, autumn, reason="cancelled", now=MONDAY) == 3
+        assert await control.release(session, autumn, now=MONDAY) == 3
+        assert await control.bounce(session, autumn, reason="cancelled", now=MONDAY) == 3
         kinds = [e.kind for e in await session.scalars(select(Event))]
     assert kinds.count(Kind.DELIVERY_BOUNCED) == 3
 
@@ -176,7 +177,7 @@ async def test_flush_makes_deferred_mail_due(store: Sessions, acme: Tenant) -> N
         await claims.record(session, [(claimed, outcome)], now=MONDAY)
     assert await claim(store) == []
     async with store.begin(acme.id) as session:
-        assert await queue.flush(session, Which(destination="customer.test"), now=MONDAY) == 1
+        assert await control.flush(session, Which(destination="customer.test"), now=MONDAY) == 1
     assert len(await claim(store)) == 1
 
 

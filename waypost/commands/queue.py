@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from mail.errors import PermanentError
-from mta import queue
+from mta import queue_control as control
 from storage.sessions import EVERY_COMPANY
 from storage.tables import Company
 from waypost.commands.running import company_named, run
@@ -23,8 +23,8 @@ def show(chosen: Namespace) -> int:
         now = parts.clock()
         async with parts.sessions.read(EVERY_COMPANY) as session:
             if chosen.destination:
-                which = queue.Which(destination=chosen.destination)
-                rows = await queue.waiting(session, which, limit=1000)
+                which = control.Which(destination=chosen.destination)
+                rows = await control.waiting(session, which, limit=1000)
                 table(
                     ("delivery", "recipient", "state", "next try (UTC)", "tries", "last said"),
                     [
@@ -34,7 +34,7 @@ def show(chosen: Namespace) -> int:
                     f"Nothing waits for {chosen.destination}.",
                 )
                 return 0
-            found = await queue.standings(session)
+            found = await control.standings(session)
         heads = (
             "destination",
             "new",
@@ -78,19 +78,19 @@ def act(chosen: Namespace) -> int:
         else:
             async with parts.sessions.read(EVERY_COMPANY) as session:
                 companies = list(await session.scalars(select(Company.id)))
-        which = queue.Which(destination=chosen.destination)
+        which = control.Which(destination=chosen.destination)
         now, reason = parts.clock(), "by command line"
         count = 0
         for company in companies:
             async with parts.sessions.begin(company) as session:
                 if chosen.action == "hold":
-                    count += await queue.hold(session, which, reason=reason)
+                    count += await control.hold(session, which, reason=reason)
                 elif chosen.action == "release":
-                    count += await queue.release(session, which, now=now)
+                    count += await control.release(session, which, now=now)
                 elif chosen.action == "flush":
-                    count += await queue.flush(session, which, now=now)
+                    count += await control.flush(session, which, now=now)
                 else:
-                    count += await queue.bounce(session, which, reason=reason, now=now)
+                    count += await control.bounce(session, which, reason=reason, now=now)
         done = {"hold": "held", "release": "released", "flush": "due now", "bounce": "given up"}
         print(f"{count} messages {done[chosen.action]}.")
         return 0
