@@ -90,7 +90,7 @@ BODIES = {
     "a signature line": b"Text\r\n-- \r\nBo\r\n",
     "998 bytes": b"z" * 998 + b"\r\n" + b"a " * 499 + b"\r\n",
     "longer than allowed": b"q" * 100_000 + b"\r\n",
-    "a run of blanks": b"a" + b" " * 100_000 + b"b" + b"\t" * 1000 + b"\r\n",
+    "a run of blanks": b"a" + b" " * 3000 + b"b" + b"\t" * 1000 + b"\r\n",
     "UTF-8": "Grüße aus Köln, 山田さん \u00a0 \u2003 .\r\n".encode(),
     "binary": bytes(b for b in range(256) if b not in b"\r\n") * 4 + b"\r\n",
     "multipart": PARTS,
