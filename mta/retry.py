@@ -1,6 +1,7 @@
 """When to try again after a delivery attempt that failed for now, and what a refusal means.
 
-The wait starts at `first` and doubles up to `longest`. A message older than `give_up_after` is
+The wait starts at `first` and doubles up to `longest`; what a reply was about makes both shorter
+or longer. A message older than `give_up_after` is
 given up: RFC 5321 §4.5.4.1 asks for at least four to five days of trying, and people want to hear
 of a failure while it still matters.
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import blake2b
 
 from mail.smtp_reply import SmtpReply
 
@@ -102,6 +104,35 @@ def bounce_class(reply: SmtpReply, *, at_recipient: bool) -> BounceClass:
     return {552: BounceClass.TOO_BIG, 554: BounceClass.POLICY}.get(reply.code, BounceClass.OTHER)
 
 
+class ReplyClass(StrEnum):
+    """What a temporary failure was about, as far as the time of the next attempt goes."""
+
+    OTHER = "other"
+    GREYLISTED = "greylisted"
+    MAILBOX_FULL = "mailbox full"
+    SLOW_DOWN = "slow down"
+    BLOCKED = "blocked"
+    NO_CONNECTION = "no connection"
+
+
+_PATIENCE: dict[ReplyClass, tuple[float, float]] = {
+    # Greylisting lets through who comes back after some minutes (RFC 6647 §4.4): 2, 4, 8 ... 30.
+    ReplyClass.GREYLISTED: (0.4, 0.125),
+    # A person has to empty it: an hour, then up to twelve.
+    ReplyClass.MAILBOX_FULL: (12.0, 3.0),
+    # The site's own pace spreads these; a longer wait would only put newer mail before them.
+    ReplyClass.SLOW_DOWN: (1.0, 0.5),
+    # Somebody has to write to a postmaster: half an hour, then up to six.
+    ReplyClass.BLOCKED: (6.0, 1.5),
+    # The site is probed with one delivery; when it is back, the others should not lie for hours.
+    ReplyClass.NO_CONNECTION: (1.0, 0.25),
+}
+"""Multiples of `first` and `longest`; the figures in the comments are those of the defaults."""
+
+JITTER = 0.1
+"""Share by which a wait is longer or shorter: what failed together must not come together."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
     """Growing waits with an end."""
@@ -110,11 +141,33 @@ class RetrySchedule:
     longest: timedelta = timedelta(hours=4)
     give_up_after: timedelta = timedelta(days=5)
 
-    def wait(self, attempts: int) -> timedelta:
-        """How long to wait after this many attempts."""
-        return min(self.first * (1 << min(max(attempts - 1, 0), 20)), self.longest)
+    def wait(
+        self, attempts: int, reply_class: ReplyClass = ReplyClass.OTHER, key: str = ""
+    ) -> timedelta:
+        """How long to wait after this many attempts.
 
-    def next_attempt(self, *, attempts: int, expires: datetime, now: datetime) -> datetime | None:
+        With a `key` (the delivery's id) the wait is up to a tenth shorter or longer, always by the
+        same share for the same key and number.
+        """
+        first, longest = _PATIENCE.get(reply_class, (1.0, 1.0))
+        doubled = self.first * first * (1 << min(max(attempts - 1, 0), 20))
+        wait = min(doubled, max(self.longest * longest, self.first * first))
+        return wait * _jitter(key, attempts) if key else wait
+
+    def next_attempt(
+        self,
+        *,
+        attempts: int,
+        expires: datetime,
+        now: datetime,
+        reply_class: ReplyClass = ReplyClass.OTHER,
+        key: str = "",
+    ) -> datetime | None:
         """When to try again, or None if it would be too late."""
-        again = now + self.wait(attempts)
+        again = now + self.wait(attempts, reply_class, key)
         return again if again < expires else None
+
+
+def _jitter(key: str, attempts: int) -> float:
+    digest = blake2b(f"{key}/{attempts}".encode(), digest_size=4).digest()
+    return 1 - JITTER + 2 * JITTER * int.from_bytes(digest, "big") / (1 << 32)

@@ -15,9 +15,9 @@ from typing import Any
 
 from config.values import parse_duration
 from mail.errors import ConfigError
+from mta.retry import ReplyClass
 from mta.shaping.rules import (
     Action,
-    Meaning,
     Rate,
     ReplyRule,
     Shaping,
@@ -208,7 +208,7 @@ def _reply(table: object, at: _At) -> ReplyRule:
         if key not in table:
             raise at.wrong(key, "is missing", f'Write {key} = "...".')
     given: dict[str, Any] = {"name": at.text(table, "name", most=60)}
-    for key, kind in (("action", Action), ("meaning", Meaning)):
+    for key, kind in (("action", Action), ("meaning", ReplyClass)):
         if key in table:
             try:
                 given[key] = kind(table[key])

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mta.retry import ReplyClass
 from mta.shaping.verdict import Verdict
 
 MAX_TEXT = 1000
@@ -36,21 +37,12 @@ class Action(StrEnum):
     """A policy block that will not pass by itself: suspended, and people have to look."""
 
 
-class Meaning(StrEnum):
-    """What a reply is about, for the time of the next attempt (`mta.retry`)."""
-
-    OTHER = "other"
-    GREYLISTED = "greylisted"
-    MAILBOX_FULL = "mailbox full"
-    SLOW_DOWN = "slow down"
-    BLOCKED = "blocked"
-
-
 @dataclass(frozen=True, slots=True)
 class ReplyRule:
     """If a reply looks like this, do that. Every field that is given has to fit.
 
-    `pause` is in seconds. With `times` above one it acts when that many came `within` seconds.
+    `meaning` tells `mta.retry` when to try the same delivery again. `pause` is in seconds. With
+    `times` above one it acts when that many came `within` seconds.
     """
 
     name: str
@@ -59,7 +51,7 @@ class ReplyRule:
     enhanced: tuple[str, ...] = ()
     words: tuple[tuple[str, ...], ...] = ()
     phases: tuple[str, ...] = ()
-    meaning: Meaning = Meaning.OTHER
+    meaning: ReplyClass = ReplyClass.OTHER
     pause: float = 0.0
     factor: float = 0.7
     times: int = 1

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from mta.shaping.rules import Action, Meaning, Shaping, SiteRule, Source
+from mta.retry import ReplyClass
+from mta.shaping.rules import Action, Shaping, SiteRule, Source
 from mta.shaping.site import site_of
 from mta.shaping.standing import FULL_AGAIN, Standing
 from mta.shaping.verdict import Verdict
@@ -124,22 +125,22 @@ class Shaper:
         if source:
             self._sources.sent(source, site, count, now)
 
-    def finished(self, site: str, verdict: Verdict, now: float, *, source: str = "") -> Meaning:
+    def finished(self, site: str, verdict: Verdict, now: float, *, source: str = "") -> ReplyClass:
         """Learns from what became of a delivery; says what the reply means for the next try."""
         standing = self._sites.get(site)
         if standing is None:  # Its start was before a restart.
             return self.meaning(site, verdict)
         rule = standing.finished(verdict, source, now)
         if rule is None:
-            return Meaning.OTHER
+            return _without_rule(verdict)
         if source and rule.action is not Action.IGNORE:
             self._sources.complained(source, site, now)
         return rule.meaning
 
-    def meaning(self, site: str, verdict: Verdict) -> Meaning:
+    def meaning(self, site: str, verdict: Verdict) -> ReplyClass:
         """What a reply is about, without learning from it."""
         rule = self._rules.rule(site).read(verdict)
-        return Meaning.OTHER if rule is None else rule.meaning
+        return _without_rule(verdict) if rule is None else rule.meaning
 
     def suspend(self, site: str, until: float, reason: str) -> None:
         """People stop mail to a site until then."""
@@ -240,6 +241,11 @@ class Shaper:
         idle = [(one.seen, name) for name, one in self._sites.items() if not one.in_flight]
         for _, name in sorted(idle)[: MAX_SITES // 10]:
             del self._sites[name]
+
+
+def _without_rule(verdict: Verdict) -> ReplyClass:
+    unreachable = verdict.code is None and verdict.phase in ("connect", "tls")
+    return ReplyClass.NO_CONNECTION if unreachable else ReplyClass.OTHER
 
 
 def _kept(one: Standing, now: float) -> dict[str, Any] | None:

@@ -10,9 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from mta.retry import ReplyClass
 from mta.shaping.files import shipped
 from mta.shaping.reading import read
-from mta.shaping.rules import Meaning, Rate, Shaping, SiteRule
+from mta.shaping.rules import Rate, Shaping, SiteRule
 from mta.shaping.shaper import IDLE_SECONDS, Shaper
 from mta.shaping.verdict import Verdict
 
@@ -117,7 +118,9 @@ Sending.TestCase.settings = settings(max_examples=60, stateful_step_count=40, de
 TestSending = Sending.TestCase
 
 
-def ended(shaper: Shaper, site: str, verdict: Verdict, now: float, *, source: str = "") -> Meaning:
+def ended(
+    shaper: Shaper, site: str, verdict: Verdict, now: float, *, source: str = ""
+) -> ReplyClass:
     shaper.started(site, now, source=source)
     return shaper.finished(site, verdict, now, source=source)
 
@@ -164,20 +167,20 @@ def test_a_person_suspends_and_resumes() -> None:
 @pytest.mark.parametrize(
     ("site", "verdict", "meaning", "stopped"),
     [
-        ("a.example", Verdict(450, "Greylisted", "4.2.0", "rcpt"), Meaning.GREYLISTED, False),
-        ("a.example", Verdict(452, "", "4.2.2", "rcpt"), Meaning.MAILBOX_FULL, False),
-        ("google", Verdict(421, "x", "4.7.28", "data"), Meaning.SLOW_DOWN, True),
-        ("google", Verdict(450, "mail at a rate that", "4.2.1", "rcpt"), Meaning.OTHER, False),
-        ("google", Verdict(550, "x", "5.7.26", "data"), Meaning.BLOCKED, False),
+        ("a.example", Verdict(450, "Greylisted", "4.2.0", "rcpt"), ReplyClass.GREYLISTED, False),
+        ("a.example", Verdict(452, "", "4.2.2", "rcpt"), ReplyClass.MAILBOX_FULL, False),
+        ("google", Verdict(421, "x", "4.7.28", "data"), ReplyClass.SLOW_DOWN, True),
+        ("google", Verdict(450, "mail at a rate that", "4.2.1", "rcpt"), ReplyClass.OTHER, False),
+        ("google", Verdict(550, "x", "5.7.26", "data"), ReplyClass.BLOCKED, False),
         ("t-online", Verdict(554, "IP=192.0.2.1 - None/bad reputation. (NOWL)", "", "connect"),
-         Meaning.BLOCKED, True),
-        ("a.example", Verdict(554, "no", "", "connect"), Meaning.BLOCKED, True),
-        ("a.example", Verdict(550, "user unknown", "5.1.1", "rcpt"), Meaning.OTHER, False),
-        ("a.example", Verdict(421, "closing", "", "data"), Meaning.OTHER, True),
+         ReplyClass.BLOCKED, True),
+        ("a.example", Verdict(554, "no", "", "connect"), ReplyClass.BLOCKED, True),
+        ("a.example", Verdict(550, "user unknown", "5.1.1", "rcpt"), ReplyClass.OTHER, False),
+        ("a.example", Verdict(421, "closing", "", "data"), ReplyClass.OTHER, True),
     ],
 )  # fmt: skip
 def test_replies_are_understood(
-    site: str, verdict: Verdict, meaning: Meaning, stopped: bool
+    site: str, verdict: Verdict, meaning: ReplyClass, stopped: bool
 ) -> None:
     shaper = Shaper(shipped())
     assert ended(shaper, site, verdict, NOW) is meaning
