@@ -74,6 +74,7 @@ class Directory:
         self._sessions = sessions
         self._keys = keys
         self._srs = Rewriter(keys.derived("srs"))
+        self._trusted: dict[str, tuple[float, Credential | None]] = {}
         self._known: OrderedDict[str, tuple[float, Owner | None]] = OrderedDict()
 
     async def owner(self, domain: str) -> Owner | None:
@@ -113,6 +114,21 @@ class Directory:
                 )
             ).one_or_none()
         return Owner(row.id, row.number) if row else None
+
+    async def trusted(self, login: str) -> Credential | None:
+        """The credential of a login whose network is trusted; asked again after a while."""
+        until, credential = self._trusted.get(login, (0.0, None))
+        if until <= time.monotonic():
+            async with self._sessions.read(EVERY_COMPANY) as session:
+                credential = await session.scalar(
+                    select(Credential).where(
+                        Credential.kind == "smtp",
+                        Credential.login == login,
+                        Credential.revoked_at.is_(None),
+                    )
+                )
+            self._trusted[login] = (time.monotonic() + KNOWN_SECONDS, credential)
+        return credential
 
     def takes(self, owner: Owner, local: str) -> bool:
         """Whether there is such a mailbox: a token of this company, postmaster, or a return path
@@ -214,10 +230,13 @@ class Intake:
         await self._spool.append(raw, encode(note), (note, head))
         return note.key
 
+    def knows_sender(self, credential: Credential, address: str) -> bool:
+        """Whether it was found lately that this login may send as this address."""
+        return self._own.get((credential.id, address), 0.0) > time.monotonic()
+
     async def check_sender(self, credential: Credential, address: str) -> None:
         """Raises `PermanentError` if this login may not send as this address."""
-        known = (credential.id, address)
-        if self._own.get(known, 0.0) > time.monotonic():
+        if self.knows_sender(credential, address):
             return
         parsed = parse_address(address)
         if parsed is None:
@@ -229,7 +248,7 @@ class Intake:
                 raise PermanentError(f"{parsed.domain} is not a domain of this company")
         if len(self._own) >= MAX_KNOWN:
             self._own.clear()
-        self._own[known] = time.monotonic() + KNOWN_SECONDS
+        self._own[(credential.id, address)] = time.monotonic() + KNOWN_SECONDS
 
     # What was kept, written down.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Mapping
 
@@ -33,8 +32,6 @@ class Listener:
         """`share_ports` lets several processes listen on the same ones (SO_REUSEPORT)."""
         self._house = house
         self._listen = listen
-        # aiosmtpd logs every command line, and with AUTH the password in it.
-        logging.getLogger("mail.log").setLevel(logging.CRITICAL)
         self._share = share_ports
         self._servers: list[asyncio.Server] = []
         self._open: set[Conversation] = set()
@@ -109,9 +106,10 @@ class Guarded(Conversation):
     """A conversation that is counted."""
 
     def __init__(self, door: Door, house: House, listener: Listener) -> None:
-        super().__init__(door, house, self._leave)
+        super().__init__(door, house, self._gone_from)
         self._listener = listener
         self._from = ""
+        self._turned_away = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Turns away whoever has too many connections already."""
@@ -121,10 +119,12 @@ class Guarded(Conversation):
             if not self._listener.admit(self._from):
                 assert isinstance(transport, asyncio.WriteTransport)
                 transport.write(b"421 4.7.0 Too many connections from your address\r\n")
+                self._turned_away = True
                 transport.close()
+                return
         super().connection_made(transport)
 
-    def _leave(self, conversation: Conversation) -> None:
+    def _gone_from(self, conversation: Conversation) -> None:
         self._listener.leave(conversation, self._from)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from ipaddress import ip_network
 
 from config.settings import Settings
 from mail.tokens import TokenKeys
+from mta.allowance import Allowance
 from mta.carrier import Carrier
 from mta.certificate import server_context
 from mta.compose import Composer
@@ -94,6 +96,12 @@ class MailService:
                 smtp.private_key,
             ),
             clock=clock,
+            allowance=Allowance(hourly=smtp.hourly, daily=smtp.daily),
+            proxies=tuple(ip_network(network) for network in smtp.proxies),
+            trusted=tuple(
+                (ip_network(network), login.strip())
+                for network, _, login in (line.partition(" ") for line in smtp.trusted)
+            ),
         )
         self.listener = Listener(
             self._house,

@@ -135,6 +135,9 @@ class Conversation(asyncio.Protocol):
         self._chunk_last = False
         self._chunk_refused = ""
         self._chunks: bytearray | None = None
+        self._sender: str | None = None
+        self._to_us: list[tuple[Owner, str]] = []
+        self._to_people: list[Recipient] = []
         self._forget_mail()
 
     # The life of a connection.
@@ -331,12 +334,12 @@ class Conversation(asyncio.Protocol):
             await work
         except TemporaryError as error:
             log.warning("smtp.not_now", door=self._door.name, cause=str(error))
-            self._out.append(b"451 4.3.0 We can't take this now; please try again\r\n")
+            self._say("451 4.3.0 We can't take this now; please try again")
         except PermanentError as error:
-            self._out.append(f"550 5.6.0 {shown(error.public)}\r\n".encode())
+            self._say(f"550 5.6.0 {shown(error.public)}")
         except Exception:  # A mistake of ours is not the client's business, and not for good.
             log.exception("smtp.failed", door=self._door.name)
-            self._out.append(b"451 4.3.0 We can't take this now; please try again\r\n")
+            self._say("451 4.3.0 We can't take this now; please try again")
         finally:
             self._busy = self.keeping = False
             self._task = None
@@ -679,9 +682,8 @@ class Conversation(asyncio.Protocol):
         return f"552 5.3.4 A message may have {most} bytes at the most"
 
     def _forget_mail(self) -> None:
-        self._sender: str | None = None
-        self._to_us: list[tuple[Owner, str]] = []
-        self._to_people: list[Recipient] = []
+        self._sender = None
+        self._to_us, self._to_people = [], []
         self._ret = self._envelope_id = ""
         self._require_tls = False
         self._chunks = None

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from config.values import Duration, Section, Size
+
+
+def _check_network(text: str) -> None:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no network. Write for example "192.0.2.0/24"') from None
 
 
 class SmtpSettings(Section):
@@ -48,6 +56,36 @@ class SmtpSettings(Section):
 
     session: Duration = timedelta(minutes=30)
     """The longest that one connection may last."""
+
+    proxies: tuple[str, ...] = ()
+    """Networks of load balancers, which have to say who is behind them (PROXY protocol)."""
+
+    trusted: tuple[str, ...] = ()
+    """Networks whose hosts submit without a password, each with the login that they count as:
+    "10.0.0.0/8 shop@example.com"."""
+
+    hourly: int = Field(default=0, ge=0)
+    """Recipients that one login may submit in an hour, per process; 0 for no limit."""
+
+    daily: int = Field(default=0, ge=0)
+    """The same in a day."""
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            _check_network(network)
+        return value
+
+    @field_validator("trusted")
+    @classmethod
+    def _have_logins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for line in value:
+            network, _, login = line.partition(" ")
+            _check_network(network)
+            if not login.strip():
+                raise ValueError(f'"{line}" names no login. Write for example "10.0.0.0/8 shop"')
+        return value
 
 
 class RelaySettings(Section):

@@ -67,7 +67,7 @@ async def doors(
         sessions=store,
         intake=intake,
         limiter=GuessLimiter(),
-        limits=Limits(message_bytes=200_000, recipients=100, idle=1.0, session=3.0),
+        limits=Limits(message_bytes=200_000, recipients=100, idle=1.0, session=3.0, slow=0.0),
         tls=server_context(tmp_path / "tls", "mail.acme.test", None, None),
         clock=lambda: MONDAY,
     )
@@ -112,6 +112,9 @@ async def test_what_the_door_offers(doors: Doors) -> None:
         "8BITMIME",
         "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
+        "CHUNKING",
+        "DSN",
+        "LIMITS RCPTMAX=100",
         "STARTTLS",
     }
 
@@ -194,7 +197,7 @@ async def test_commands_are_judged(doors: Doors, line: bytes, code: str) -> None
 async def test_too_many_errors_end_the_conversation(doors: Doors) -> None:
     heard = await doors.say(b"EHLO x.test\r\n" + b"BOGUS\r\n" * (MAX_ERRORS + 5))
     assert heard[-1].startswith(("421", "502"))
-    assert len(heard) < MAX_ERRORS + 12
+    assert len(heard) < MAX_ERRORS + 16
 
 
 async def test_an_endless_command_line_is_bounded(doors: Doors) -> None:
@@ -205,7 +208,7 @@ async def test_an_endless_command_line_is_bounded(doors: Doors) -> None:
 
 async def test_who_says_nothing_is_sent_away(doors: Doors) -> None:
     heard = await asyncio.wait_for(doors.say(), 5)
-    assert codes(heard) == ["220"]
+    assert codes(heard) == ["220", "421"]
 
 
 async def test_a_drip_of_data_ends_with_the_session(doors: Doors) -> None:
@@ -248,7 +251,7 @@ async def test_what_was_said_before_tls_is_forgotten(doors: Doors) -> None:
 async def test_a_store_that_fails_is_not_told_to_the_client(
     doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(data: bytes) -> dict[str, object]:
+    async def fail(*args: Any) -> dict[str, object]:
         raise RuntimeError("secret path /var/lib")
 
     monkeypatch.setattr(doors.spool, "append", fail)
