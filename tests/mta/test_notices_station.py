@@ -268,6 +268,8 @@ async def test_a_refusal_comes_back_as_a_report(
     assert (bounce.recipient, bounce.status, bounce.code) == ("ann@customer.test", "5.1.1", 550)
     assert bounce.hard
     assert found.original_message_id == "hello-1@office.test"
+    assert b"Remote-MTA: dns; mx.customer.test\r\n" in raw
+    assert b"Diagnostic-Code: smtp; 550 5.1.1 no such user here\r\n" in raw
     records = dns_records(acme.domain, seal, host="mail.acme.test", public_host="")
     texts = {record.name: [record.value] for record in records if record.type == "TXT"}
 
@@ -278,6 +280,48 @@ async def test_a_refusal_comes_back_as_a_report(
     verdict = await authenticate(raw, Envelope("", "127.0.0.1", "mail.acme.test"), Zone(texts))
     assert verdict.dmarc == "pass"
     assert verdict.aligned_domain == "acme.test"
+
+
+async def test_a_handed_over_message_is_reported_where_that_was_asked_for(
+    store: Sessions, acme: Tenant, keys: TokenKeys, seal: Seal, tmp_path: Path
+) -> None:
+    async with outpost(store, keys, seal, tmp_path, "customer.test", "acme.test") as post:
+        told = station(sessions=store, settings=post.settings, spool=post.spool, clock=now)
+        line = Line(store, [told], tick=0.1)
+        for key, notify in (("plain", []), ("asked", ["SUCCESS"])):
+            envelope = {
+                "sender": "bo@acme.test",
+                "notify": notify,
+                "original": "rfc822;Ann@Customer.test",
+                "id": "order+2B7",
+            }
+            place = await post.spool.append(RAW)
+            async with store.begin(acme.id) as session:
+                made = order(key, spool=place, parsed={"envelope": envelope})
+                await submit(session, made, now=now())
+        post.service.wake()
+        await until(lambda: len(post.sink.taken) == 2)
+
+        async def both_over() -> bool:
+            async with store.read(EVERY_COMPANY) as session:
+                states = list(await session.scalars(select(Delivery.state)))
+            return states == ["delivered", "delivered"]
+
+        await until(both_over)
+        await line.drain()
+        post.service.wake()
+        await until(lambda: len(post.sink.taken) == 3)
+    raw = post.sink.taken[2].content
+    assert post.sink.taken[2].recipients == ["bo@acme.test"]
+    for field in (
+        b"Original-Envelope-Id: order+7\r\n",
+        b"Original-Recipient: rfc822; Ann@Customer.test\r\n",
+        b"Action: relayed\r\nStatus: 2.0.0\r\nRemote-MTA: dns; mx.customer.test\r\n",
+    ):
+        assert field in raw
+    found = find_bounces(parse(raw))
+    assert found is not None
+    assert found.success
 
 
 async def test_giving_up_by_hand_is_told(desk: Desk) -> None:
