@@ -30,6 +30,7 @@ from mail.tokens import TokenKeys
 from mta.accounts import domain_of
 from mta.arc import ArcSealer, read_chain, results_line, validate
 from mta.forwarding import Answer, refusal, to_pass_on, with_crlf
+from mta.notice_limit import Leave, NoticeLimit
 from mta.ready_made import ReadyMade
 from mta.recipients import is_suppressed
 from mta.signing import load_key
@@ -48,6 +49,8 @@ MAX_KEY_NAMES = 20
 """Names that are asked for the keys of one chain; honest chains have few servers."""
 
 CHAIN_SECONDS = 20.0
+MAX_RETURNS = 20
+"""Bounces that go back to one author within an hour; whoever knows a return path has no more."""
 
 
 class Spool(Protocol):
@@ -260,6 +263,7 @@ class Returns:
     def __init__(self, rewriter: Rewriter, clock: Callable[[], datetime]) -> None:
         self._rewriter = rewriter
         self._clock = clock
+        self._limit = NoticeLimit(MAX_RETURNS)
 
     async def sift(self, session: AsyncSession, seqs: Sequence[int]) -> Collection[int]:
         """The arrivals at rewritten addresses."""
@@ -289,6 +293,9 @@ class Returns:
             if isinstance(first, SrsProblem) or domain is None:
                 continue
             if await is_suppressed(session, first):
+                continue
+            if self._limit.ask(f"{event.company_id}/{first.lower()}", self._clock()) is Leave.NO:
+                log.warning("bounce.withheld", arrival_id=str(arrival.id))
                 continue
             order = Order(
                 key=f"returned:{arrival.id}:{place}",

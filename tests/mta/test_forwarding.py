@@ -23,6 +23,7 @@ from mail.tokens import Token, TokenKeys, TokenKind
 from mta.accounts import dns_records
 from mta.forwarding import MARK, MAX_HOPS, Answer, refusal, to_pass_on
 from mta.forwarding_station import stations
+from mta.notice_limit import NoticeLimit
 from mta.notices import Action, Origin, Report, make_dsn
 from mta.recipients import ensure_contact, suppress
 from mta.srs import Rewriter
@@ -243,6 +244,21 @@ async def test_a_return_path_is_no_relay(scene: Scene, keys: TokenKeys) -> None:
             await scene.bring("", bad, b"From: mailer-daemon@a.test\r\n\r\nx\r\n")
     await asyncio.sleep(0.2)
     assert scene.post.sink.taken == []
+
+
+async def test_a_return_path_is_good_for_few_bounces(
+    scene: Scene, keys: TokenKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for found in scene.line.stations:
+        if found.name == "returns":
+            monkeypatch.setattr(found.handle.__self__, "_limit", NoticeLimit(2))  # type: ignore[attr-defined]
+    good = Rewriter(keys.derived("srs")).forward("ann@customer.test", "reply.acme.test", 1, now())
+    assert good is not None
+    for number in range(4):
+        await scene.bring("", good, b"Subject: %d\r\n\r\nx\r\n" % number)
+    async with scene.store.read(EVERY_COMPANY) as session:
+        back = select(func.count(Message.id)).where(Message.order_key.startswith("returned:"))
+        assert await session.scalar(back) == 2
 
 
 async def test_nothing_is_passed_on_unless_somebody_wants_it(scene: Scene, keys: TokenKeys) -> None:

@@ -16,13 +16,16 @@ import dkim
 import pytest
 from sqlalchemy import select
 
+from bus import stations as stations_module
 from bus.events import Kind, publish
 from bus.stations import Line
 from config.settings import Settings
 from inbound.authentication import Envelope, authenticate
 from inbound.bounce import find_bounces
 from inbound.parse import parse
+from mail.errors import TemporaryError
 from mail.tokens import TokenKeys
+from mta import notices_station
 from mta.accounts import add_credential, dns_records
 from mta.notices_station import station
 from mta.queue_control import Which, bounce
@@ -210,6 +213,22 @@ async def test_a_flood_is_cut_off(store: Sessions, acme: Tenant, tmp_path: Path)
     texts = [parse(desk.spool.read(report.spool or {})).text for report in made]
     assert ["no more reports within this hour" in text for text in texts] == [False, False, True]
     assert len(await desk.told(envelope={"sender": "another@office.test"})) == 4
+
+
+async def test_a_store_that_fails_on_the_way_makes_no_second_report(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stations_module, "PATIENCE", (0.01, 0.01, 0.01))
+    failures = iter([True, True, False])
+
+    async def unsteady(session: Any, made: Any, *, now: Any) -> Message:
+        sent = await submit(session, made, now=now)
+        if next(failures, False):
+            raise TemporaryError("not now")
+        return sent
+
+    monkeypatch.setattr(notices_station, "submit", unsteady)
+    assert len(await desk.told(envelope={"sender": "bo@office.test"})) == 1
 
 
 async def test_another_company_is_not_looked_at(desk: Desk, rival: Tenant) -> None:

@@ -260,7 +260,9 @@ async def rep_says_ok(world: World, person: Person, letter: Letter, number: int)
     notices = [one for one in world.letters[person.address][:number] if _is_notice(one)]
     if len(notices) == 1:
         forged = letters.approval(letter, person.address, person.name, "ok", number=9)
-        await world.post(Person(person.address, person.name, "impostor"), letter.reply_to, forged)
+        # All servers of this world share a machine, so only the return path tells them apart.
+        impostor = Person("impostor@elsewhere.example", person.name, "impostor")
+        await world.post(impostor, letter.reply_to, forged)
         await world.pause(1.0, 1.5)
     for copy in (1, 2):
         raw = letters.approval(letter, person.address, person.name, "ok", number=copy)
