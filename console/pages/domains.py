@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from litestar import Response
@@ -56,6 +56,7 @@ class Row:
     rest: str
     priority: str
     line: str
+    right_at: datetime | None = None
 
     @property
     def state(self) -> str:
@@ -157,6 +158,14 @@ async def _rows(
     records = await service.records_of(session, desk.seal, domain, machine, desk.clock())
     check = await service.last_check(session, domain)
     ours, machines = rows_of(records, check, machine, domain.name)
+    right = await service.last_right(session, domain)
+    for rows in (ours, machines):
+        rows[:] = [
+            replace(row, right_at=right.get(service.place_of(row.record)))
+            if row.state == "wrong"
+            else row
+            for row in rows
+        ]
     return ours, machines, check, await rotation.waiting(session, domain)
 
 

@@ -51,9 +51,7 @@ async def check_domain_records(
             case Purpose.DKIM:
                 return lambda a: judge_key(record, a, domain=domain, others=apart)
             case Purpose.SPF | Purpose.RETURN_PATH:
-                return lambda a: judge_spf(
-                    record, a, host=machine.host, addresses=machine.addresses
-                )
+                return lambda a: judge_spf(record, a, machine=machine)
             case Purpose.DMARC:
                 return lambda a: judge_dmarc(record, a, domain=domain, reply=reply)
             case Purpose.MX:
@@ -78,7 +76,7 @@ async def check_machine(machine: Machine, names: Names) -> list[Finding]:
             case _:
                 return lambda a: judge_web_name(record, a, addresses=machine.addresses)
 
-    addresses = iter(machine.addresses)
+    addresses = iter(machine.sending)
     pairs = [
         (record, judgement(record, next(addresses) if record.purpose is Purpose.REVERSE else ""))
         for record in machine_records(machine)

@@ -45,6 +45,11 @@ class Finding:
     found: tuple[str, ...] = ()
     note: str = ""
 
+    @property
+    def fine(self) -> bool:
+        """Whether the record is there and does what it is for, be it better or worse."""
+        return self.state is State.GOOD or (self.state is State.ADVICE and self.code != "missing")
+
     def as_json(self) -> dict[str, Any]:
         """For the database or a program."""
         return {

@@ -122,8 +122,8 @@ def judge_reverse(record: Record, answers: Answers, *, address: str) -> Finding:
             f"Ask whoever gave you the address to set its reverse name (PTR) to {record.value}.",
         )
     names = [value.rstrip(".").lower() for value in look.values]
-    if record.value in names:
-        return judge.good()  # Forward is where the address came from.
+    if record.value in names and address in _addresses(answers, record.value):
+        return judge.good()
     confirmed = [name for name in names[:5] if address in _addresses(answers, name)]
     if confirmed:
         return judge.advice(

@@ -10,24 +10,23 @@ from collections.abc import Sequence
 
 from mta.domains.answers import Answers
 from mta.domains.findings import Finding, Judge, quoted_badly, tags
-from mta.domains.records import Purpose, Record
+from mta.domains.records import Machine, Purpose, Record, ip_term
 from mta.domains.spf_record import MAX_LOOKUPS, MAX_VOID, Reach, follow, is_spf, mend, parse_spf
 from mta.resolver import Look
 
 _ID = re.compile(r"[A-Za-z0-9]{1,32}\Z")
 
 
-def judge_spf(record: Record, answers: Answers, *, host: str, addresses: Sequence[str]) -> Finding:
+def judge_spf(record: Record, answers: Answers, *, machine: Machine) -> Finding:
     """Whether this machine may send, and whether receivers can read the record at all."""
     look = answers.look(record.name, "TXT")
     judge = Judge(record, look)
     if look.trouble:
         return judge.unsure()
     texts = [text for text in look.values if is_spf(text)]
-    mechanisms = [f"a:{host}"]
     if not texts:
         return _no_spf(judge, look)
-    mended = mend(texts, mechanisms)
+    mended = mend(texts, machine.mechanisms)
     if len(texts) > 1:
         return judge.wrong(
             "several_spf",
@@ -43,7 +42,7 @@ def judge_spf(record: Record, answers: Answers, *, host: str, addresses: Sequenc
             "Replace it with this one.",
             mended,
         )
-    return _followed(judge, texts, follow(spf, record.name, answers), host, addresses)
+    return _followed(judge, texts, follow(spf, record.name, answers), machine)
 
 
 def _no_spf(judge: Judge, look: Look) -> Finding:
@@ -64,15 +63,14 @@ def _no_spf(judge: Judge, look: Look) -> Finding:
     return judge.missing(f"There is no SPF record at {judge.record.name}.")
 
 
-def _followed(
-    judge: Judge, texts: Sequence[str], reach: Reach, host: str, addresses: Sequence[str]
-) -> Finding:
+def _followed(judge: Judge, texts: Sequence[str], reach: Reach, machine: Machine) -> Finding:
     spf = parse_spf(texts[0])
-    mended = mend(texts, [f"a:{host}"])
-    named = any(term.text.lower() in {f"a:{host}", f"+a:{host}"} for term in spf.terms)
-    shut_out = [one for one in addresses if not reach.lets(one)]
+    mended = mend(texts, machine.mechanisms)
+    there = {term.text.lower().removeprefix("+") for term in spf.terms}
+    unnamed = [term for term in machine.mechanisms if term not in there]
+    shut_out = [one for one in machine.sending if not reach.lets(one)]
     if reach.lookups > MAX_LOOKUPS:
-        return _too_many(judge, texts, reach, addresses)
+        return _too_many(judge, texts, reach, machine.sending)
     if reach.broken:
         return judge.wrong(
             "broken_include",
@@ -82,13 +80,13 @@ def _followed(
         )
     if shut_out and reach.untold:
         return judge.unsure(*reversed(reach.untold[0]))
-    if shut_out or (not addresses and not named):
-        which = ", ".join(shut_out) if shut_out else host
+    if shut_out or (not machine.sending and unnamed):
+        which = ", ".join(shut_out) if shut_out else machine.host
         return judge.wrong(
             "shut_out",
             f"The SPF record does not let this machine send ({which}).",
             "Replace it with this one: it is yours with this machine added.",
-            mended if not named else mend(texts, [_ip_term(one) for one in shut_out]),
+            mended if unnamed else mend(texts, map(ip_term, shut_out)),
         )
     if reach.everybody:
         return judge.wrong(
@@ -130,12 +128,8 @@ def _too_many(
         "then treat all mail as unauthorised.",
         f"Take out what you no longer use. The terms that cost most: {named}. Naming this "
         "machine by its address, as here, costs none.",
-        mend(texts, [_ip_term(one) for one in addresses]),
+        mend(texts, map(ip_term, addresses)),
     )
-
-
-def _ip_term(address: str) -> str:
-    return f"ip{6 if ':' in address else 4}:{address}"
 
 
 def judge_dmarc(record: Record, answers: Answers, *, domain: str, reply: str) -> Finding:

@@ -114,12 +114,28 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The appliance's names. `addresses` are what DNS says its host name has."""
+    """The appliance's names. `addresses` are what DNS says its host name has.
+
+    `sources` are further addresses that it sends from; `relay` is a smart host that sends for it.
+    """
 
     host: str
     public_host: str = ""
     addresses: tuple[str, ...] = ()
     policy_mode: PolicyMode = "testing"
+    sources: tuple[str, ...] = ()
+    relay: str = ""
+
+    @property
+    def mechanisms(self) -> list[str]:
+        """The SPF terms that let this machine send."""
+        terms = [f"a:{self.host}", *map(ip_term, self.sources)]
+        return [*terms, f"a:{self.relay}"] if self.relay else terms
+
+    @property
+    def sending(self) -> tuple[str, ...]:
+        """All addresses that mail comes from, as far as they are known."""
+        return tuple(dict.fromkeys((*self.addresses, *self.sources)))
 
     @property
     def has_public_host(self) -> bool:
@@ -127,11 +143,19 @@ class Machine:
         return "." in self.public_host and self.public_host not in {self.host, "127.0.0.1"}
 
 
+def ip_term(address: str) -> str:
+    """The SPF term for one address (RFC 7208 §5.6)."""
+    return f"ip{6 if ':' in address else 4}:{address}"
+
+
 def domain_records(
     name: str, reply: str, pairs: Sequence[Pair], machine: Machine, now: datetime
 ) -> list[Record]:
     """What the company publishes for its domain `name` and its reply domain `reply`."""
-    host = machine.host
+    host, terms = machine.host, " ".join(machine.mechanisms)
+    relayed = ""
+    if machine.relay:
+        relayed = f" Ask whoever runs {machine.relay} whether its SPF is another than this."
     keys = [record for pair in pairs for record in _key_records(name, pair, now)]
     return [
         *keys,
@@ -139,9 +163,9 @@ def domain_records(
             Purpose.RETURN_PATH,
             reply,
             "TXT",
-            f"v=spf1 a:{host} -all",
+            f"v=spf1 {terms} {'~' if machine.relay else '-'}all",
             "This machine, and no other, sends with this return path. Receivers check it for "
-            "every message (SPF, RFC 7208).",
+            f"every message (SPF, RFC 7208).{relayed}",
         ),
         Record(
             Purpose.MX,
@@ -163,7 +187,7 @@ def domain_records(
             Purpose.SPF,
             name,
             "TXT",
-            f"v=spf1 a:{host} ~all",
+            f"v=spf1 {terms} ~all",
             "Some filters also look at the SPF of the domain in From. There may be one SPF record "
             "only: if you have one, this machine is added to it.",
             Need.ADVISED,
@@ -231,7 +255,7 @@ def machine_records(machine: Machine) -> list[Record]:
     for address in machine.addresses or ("",):
         kind = "AAAA" if ":" in address else "A"
         records.append(Record(Purpose.HOST, machine.host, kind, address, why))
-    for address in machine.addresses:
+    for address in machine.sending:
         records.append(
             Record(
                 Purpose.REVERSE,

@@ -30,13 +30,13 @@ log = structlog.get_logger()
 REMEMBERED = timedelta(days=90)
 """How long the results of checks are kept."""
 
-NIGHTLY = timedelta(hours=20)
+NIGHTLY = timedelta(hours=12)
 """A domain whose last check is younger is left alone by the nightly job."""
 
 LOOK_BACK = 10
 """Checks to go through for what a record was like before DNS did not answer."""
 
-DEFINITE = {State.GOOD, State.ADVICE, State.WRONG}
+Place = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,13 @@ class Report:
 def machine_named(settings: Settings, addresses: Sequence[str] = ()) -> Machine:
     """The machine as the settings know it."""
     public = urlsplit(settings.public.url).hostname or settings.host.name
-    return Machine(settings.host.name, public, tuple(addresses), settings.smtp.mta_sts)
+    return Machine(
+        settings.host.name,
+        public,
+        tuple(addresses),
+        settings.smtp.mta_sts,
+        relay=settings.relay.smart_host.rpartition(":")[0].strip("[]"),
+    )
 
 
 async def find_machine(settings: Settings, names: Names | None) -> Machine:
@@ -160,8 +166,9 @@ class DomainChecks:
         drifted = tuple(
             finding
             for finding in (*findings, *about)
-            if finding.state is State.WRONG
-            and before.get(_place(finding)) in {State.GOOD, State.ADVICE}
+            if finding.state is not State.UNSURE
+            and not finding.fine
+            and before.get(place_of(finding.record))
         )
         switched = await rotation.switch(session, self._seal, domain, findings, now=now, keep=keep)
         await rotation.forget(session, domain, findings)
@@ -209,16 +216,28 @@ class DomainChecks:
         return reports
 
 
-def known_states(checks: Sequence[DomainCheck]) -> dict[tuple[str, str, str], State]:
-    """What each record was like when DNS last told; `checks` begin with the newest."""
-    states: dict[tuple[str, str, str], State] = {}
+async def last_right(session: AsyncSession, domain: Domain) -> dict[Place, datetime]:
+    """When each record was last found right, as far back as `LOOK_BACK` checks."""
+    times: dict[Place, datetime] = {}
+    for check in await _checks(session, domain, LOOK_BACK):
+        for stored in check.findings:
+            finding = Finding.from_json(stored)
+            if finding.fine:
+                times.setdefault(place_of(finding.record), check.checked_at)
+    return times
+
+
+def known_states(checks: Sequence[DomainCheck]) -> dict[Place, bool]:
+    """Whether each record was fine when DNS last told; `checks` begin with the newest."""
+    states: dict[Place, bool] = {}
     for check in checks:
         for stored in check.findings:
             finding = Finding.from_json(stored)
-            if finding.state in DEFINITE:
-                states.setdefault(_place(finding), finding.state)
+            if finding.state is not State.UNSURE:
+                states.setdefault(place_of(finding.record), finding.fine)
     return states
 
 
-def _place(finding: Finding) -> tuple[str, str, str]:
-    return (str(finding.record.purpose), finding.record.name, finding.record.type)
+def place_of(record: Record) -> Place:
+    """What a record stays the same by while its value changes."""
+    return (str(record.purpose), record.name, record.type)

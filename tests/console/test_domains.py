@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dns.name
@@ -19,7 +19,7 @@ from storage.tables import Audit, Domain, DomainCheck
 from tests.console.scene import Scene, app_of, browser, csrf_of, play, sign_in
 from tests.peers.dns_server import DnsServer
 
-LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 
 @pytest.fixture
@@ -108,6 +108,13 @@ async def test_following_the_page_makes_a_domain_ready(
     assert "There already." in (await reader.client.get(f"{reader.path}/zone")).text
     assert (await reader.press("check")).headers["location"].endswith("said=soon")
     assert "right</span>" in (await reader.client.get("/domains")).text
+
+    await skip_the_wait(store, scene)
+    names.zone["reply.ourfirm.example"]["MX"] = ["10 elsewhere.test"]
+    await reader.press("check")
+    page = await reader.page()
+    assert "so they never come here" in page
+    assert "something was changed since" in page
 
 
 async def test_new_keys_are_made_published_and_signed_with(

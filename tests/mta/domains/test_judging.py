@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import dns.rdata
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.domains.check import check_machine, is_published, is_ready, worst
+from mta.domains.check import check_domain_records, check_machine, is_published, is_ready, worst
 from mta.domains.findings import Finding, State
-from mta.domains.records import Machine, text_strings, zone_file
+from mta.domains.records import Machine, domain_records, text_strings, zone_file
 from mta.resolver import Look
+from tests.conftest import MONDAY
 from tests.mta.domains.town import ED_KEY, MACHINE, PAIR, RSA_KEY, Town
 
 RSA_NAME, ED_NAME = "wp1r._domainkey.acme.test", "wp1e._domainkey.acme.test"
@@ -140,6 +142,26 @@ async def test_spf(texts: list[str], code: str, value: str) -> None:
         assert finding.value == value
         town.put("acme.test", "TXT", value)
         assert (await town.about("acme.test")).code == "good"
+
+
+async def test_all_that_sends_for_this_machine_stands_in_spf() -> None:
+    many = replace(MACHINE, sources=("5.9.1.7",), relay="out.isp.test")
+    records = domain_records("acme.test", "reply.acme.test", [PAIR], many, MONDAY)
+    by_purpose = {record.purpose.value: record for record in records}
+    value = "v=spf1 a:mail.acme.test ip4:5.9.1.7 a:out.isp.test ~all"
+    assert by_purpose["return-path"].value == by_purpose["spf"].value == value
+    assert "Ask whoever runs out.isp.test" in by_purpose["return-path"].why
+    town = Town()
+    town.put("out.isp.test", "A", "7.7.7.7")
+    found = await check_domain_records(
+        records, town, domain="acme.test", reply="reply.acme.test", machine=many
+    )
+    spf = next(f for f in found if f.record.purpose == "spf")
+    assert "does not let this machine send (5.9.1.7)" in spf.problem
+    assert spf.value == "v=spf1 a:mail.acme.test ip4:5.9.1.7 a:out.isp.test ~all"
+    town.put("7.1.9.5.in-addr.arpa", "PTR", "mail.acme.test")
+    found = await check_machine(many, town)
+    assert [f.code for f in found if f.state is not State.GOOD] == ["wrong_reverse"]
 
 
 async def test_spf_over_ten_lookups_is_counted_and_mended_without_more() -> None:
