@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mail.address import parse_address
 from mail.errors import ConfigError
-from storage.sessions import EVERY_COMPANY, Sessions
+from storage.sessions import EVERY_COMPANY, Sessions, company_of
 from storage.tables import Audit, Company, SignInLink, User, WebSession
 
 ROLES = ("owner", "manager", "rep")
@@ -53,6 +53,41 @@ async def add_company(
     except IntegrityError:
         raise ConfigError(f'There is a company "{name}" already.') from None
     return company
+
+
+def set_bulk_policy(
+    company: Company,
+    *,
+    postal_address: str | None = None,
+    mails: int | None = None,
+    days: int | None = None,
+    unsubscribe: str | None = None,
+) -> None:
+    """What bulk mail of this company has to keep to; None leaves a thing as it is.
+
+    `mails` within `days` to one person (0 mails: no limit); `unsubscribe` is company or topic, what
+    one click ends. Raises `ConfigError`.
+    """
+    policy = dict(company.policy)
+    if postal_address is not None:
+        line = " ".join(postal_address.split())
+        if not 5 <= len(line) <= 300:
+            raise ConfigError("A postal address has 5 to 300 characters: street, place, country.")
+        company.postal_address = line
+    if mails is not None:
+        within = 7 if days is None else days
+        if not (0 <= mails <= 400 and 1 <= within <= 400):
+            raise ConfigError("Give 0 to 400 mails in 1 to 400 days; 0 mails is no limit.")
+        policy.pop("bulk_cap", None)
+        if mails:
+            policy["bulk_cap"] = {"mails": mails, "days": within}
+    elif days is not None:
+        raise ConfigError("Give --most together with --days.")
+    if unsubscribe is not None:
+        if unsubscribe not in ("company", "topic"):
+            raise ConfigError('unsubscribe is "company" or "topic".')
+        policy["unsubscribe"] = unsubscribe
+    company.policy = policy
 
 
 async def add_user(
@@ -241,17 +276,17 @@ async def end_session(session: AsyncSession, kept: WebSession, *, now: datetime)
 
 async def record(
     session: AsyncSession,
-    user: User,
+    user: User | None,
     action: str,
     *,
     now: datetime,
     subject: str = "",
     **detail: Any,
 ) -> None:
-    """Writes into the audit trail who did what."""
+    """Writes into the audit trail who did what; without a user it was the command line."""
     row = Audit(
-        company_id=user.company_id,
-        user_id=user.id,
+        company_id=user.company_id if user else company_of(session),
+        user_id=user.id if user else None,
         at=now,
         action=action,
         subject=subject,

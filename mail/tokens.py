@@ -41,6 +41,9 @@ class TokenKind(IntEnum):
     OPEN = 7
     SHARE = 8
     CONSENT = 9
+    PREFERENCES = 10
+    FORM = 11
+    PRESENTATION = 12
 
 
 LOCAL_PREFIX: Mapping[TokenKind, str] = {

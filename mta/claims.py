@@ -119,7 +119,7 @@ async def claim(
     What the gate refuses is skipped. Also returns the destinations that have no more due now.
     """
     due = await _due(session, wanted, now=now)
-    facts = await facts_for(session, due)
+    facts = await facts_for(session, due, now=now)
     allowed: list[Waiting] = []
     refused: list[tuple[Waiting, Outbound, str]] = []
     for waiting in due:

@@ -150,12 +150,14 @@ class Composer:
             return dict(letter.values)
         share = self._link("f", letter, TokenKind.SHARE)
         return {
-            "unsubscribe_url": self._link("u", letter, TokenKind.UNSUBSCRIBE),
             "forward_url": share,
             "join_url": self._link("j", letter, TokenKind.SHARE),
             "forward_address": self._address(letter, TokenKind.FORWARD),
-            "postal_address": letter.postal_address,
             **letter.values,
+            # What the law asks for can't be replaced by a merge field of the same name.
+            "unsubscribe_url": self._link("u", letter, TokenKind.UNSUBSCRIBE),
+            "preferences_url": self._link("preferences", letter, TokenKind.PREFERENCES),
+            "postal_address": letter.postal_address,
             PIXEL_NAME: self._link("o", letter, TokenKind.OPEN),
             SLOT_NAME: [
                 self._tracked(letter, slot, target) for slot, target in enumerate(template.links)

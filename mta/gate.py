@@ -15,8 +15,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mail.address import parse_address
 from mta.outbound import Outbound, load_outbound
+from mta.preferences import Wishes, refusal, wishes_for, with_scopes
+from mta.recipients import forms_of
 from storage.sessions import company_of
 from storage.tables import Consent, Contact, Enrolment, Suppression
 
@@ -44,6 +45,7 @@ class GateFacts:
     enrolment_ended: str | None
     expires_at: datetime
     attempts: int
+    wishes: Wishes | None = None
 
 
 def decide(facts: GateFacts, *, now: datetime) -> str:
@@ -65,7 +67,7 @@ def decide(facts: GateFacts, *, now: datetime) -> str:
     ended = facts.enrolment_ended
     if ended is not None and ended not in FINISHED and facts.kind in FOLLOW_UP_KINDS:
         return f"sequence ended: {ended}"
-    return ""
+    return refusal(facts.wishes, now=now) if facts.wishes is not None else ""
 
 
 class Due(Protocol):
@@ -86,22 +88,22 @@ class Due(Protocol):
 
 
 async def facts_for(
-    session: AsyncSession, deliveries: Sequence[Due]
+    session: AsyncSession, deliveries: Sequence[Due], *, now: datetime
 ) -> dict[UUID, tuple[GateFacts, Outbound]]:
     """The facts about these deliveries, by their ids, with few queries for all together."""
     if not deliveries:
         return {}
     ids = [delivery.message_id for delivery in deliveries]
     messages = await load_outbound(session, ids)
-    addresses = {_canonical(delivery.recipient) for delivery in deliveries}
-    suppressed = {
-        (company, address): reason
-        for company, address, reason in await session.execute(
-            select(Suppression.company_id, Suppression.address, Suppression.reason).where(
-                Suppression.address.in_(addresses)
-            )
-        )
-    }
+    addresses = {form for delivery in deliveries for form in forms_of(delivery.recipient)}
+    suppressed: dict[tuple[UUID, str], dict[str, str]] = {}
+    for company, address, scope, reason in await session.execute(
+        select(
+            Suppression.company_id, Suppression.address, Suppression.scope, Suppression.reason
+        ).where(Suppression.address.in_(addresses))
+    ):
+        suppressed.setdefault((company, address), {})[scope] = reason
+    wishes = await wishes_for(session, list(messages.values()), now=now)
     contacts = {m.contact_id for m in messages.values() if m.contact_id is not None}
     consents: dict[UUID, str] = {}
     if contacts:
@@ -118,14 +120,19 @@ async def facts_for(
     for delivery in deliveries:
         message = messages[delivery.message_id]
         contact, enrolment = message.contact_id, message.enrolment_id
+        stops: dict[str, str] = {}
+        for form in reversed(forms_of(delivery.recipient)):
+            stops.update(suppressed.get((delivery.company_id, form), {}))
+        wished = wishes.get(message.id)
         decided = GateFacts(
             kind=message.kind,
-            suppressed=suppressed.get((delivery.company_id, _canonical(delivery.recipient))),
+            suppressed=stops.get(""),
             consent=consents.get(contact) if contact else None,
             answers=message.answers_id is not None,
             enrolment_ended=ended.get(enrolment) if enrolment else None,
             expires_at=delivery.expires_at,
             attempts=delivery.attempts,
+            wishes=with_scopes(wished, stops) if wished else None,
         )
         facts[delivery.id] = (decided, message)
     return facts
@@ -137,13 +144,19 @@ async def barred_of(session: AsyncSession, addresses: Sequence[str]) -> set[str]
     company = company_of(session)
     for start in range(0, len(addresses), IN_ONE_QUERY):
         some = addresses[start : start + IN_ONE_QUERY]
-        barred.update(
+        forms: dict[str, list[str]] = {}
+        for address in some:
+            for form in forms_of(address):
+                forms.setdefault(form, []).append(address)
+        stopped = set(
             await session.scalars(
                 select(Suppression.address).where(
-                    Suppression.company_id == company, Suppression.address.in_(some)
+                    Suppression.company_id == company,
+                    Suppression.address.in_(list(forms)),
                 )
             )
         )
+        barred.update(address for form in stopped for address in forms[form])
         barred.update(
             await session.scalars(
                 select(Contact.address)
@@ -156,8 +169,3 @@ async def barred_of(session: AsyncSession, addresses: Sequence[str]) -> set[str]
             )
         )
     return barred
-
-
-def _canonical(recipient: str) -> str:
-    parsed = parse_address(recipient)
-    return parsed.canonical if parsed else recipient.lower()

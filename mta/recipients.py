@@ -125,36 +125,74 @@ async def suppress(
     *,
     now: datetime,
     detail: dict[str, Any] | None = None,
+    scope: str = "",
 ) -> bool:
     """The session's company never writes to this address again; False if that was so before.
 
-    `reason` is unsubscribed, bounced, complained or asked (a person of the company did it).
+    `reason` is unsubscribed, bounced, complained or asked (a person of the company did it). `scope`
+    is empty for all mail, or `topic:KEY` or `campaign:NAME` for that part of the bulk mail.
     """
     row = {
         "address": canonical_address(address),
+        "scope": scope,
         "reason": reason,
         "detail": dict(detail or {}),
         "created_at": now,
     }
-    added = await insert_new(session, Suppression, [row], unless=["company_id", "address"])
+    added = await insert_new(session, Suppression, [row], unless=["company_id", "address", "scope"])
     return added == 1
+
+
+def forms_of(address: str) -> list[str]:
+    """Under which forms an address may stand in the list of suppressed ones, its own first.
+
+    A domain stands as it is typed or as DNS has it (RFC 5890). Who asked for nothing more at
+    `ann@` is not to be reached at `ann+shop@` either, since that is the same mailbox (RFC 5233);
+    the reverse isn't concluded.
+    """
+    parsed = parse_address(address)
+    if parsed is None:
+        return [address.strip().lower()]
+    local, _, domain = parsed.canonical.rpartition("@")
+    domains = [domain]
+    if not domain.isascii() or "xn--" in domain:
+        try:
+            other = (
+                domain.encode("ascii").decode("idna")
+                if domain.isascii()
+                else domain.encode("idna").decode("ascii")
+            )
+            domains.append(other.lower())
+        except UnicodeError:
+            pass  # No name in DNS has this form, so there is no other one.
+    locals_ = [local]
+    base = local.partition("+")[0]
+    if base and base != local and not local.startswith('"'):
+        locals_.append(base)
+    return [f"{one}@{host}" for one in locals_ for host in dict.fromkeys(domains)]
 
 
 async def is_suppressed(session: AsyncSession, address: str) -> bool:
     """Whether the session's company may never write to this address."""
+    canonical_address(address)
     found = select(Suppression.id).where(
         Suppression.company_id == company_of(session),
-        Suppression.address == canonical_address(address),
+        Suppression.address.in_(forms_of(address)),
+        Suppression.scope == "",
     )
-    return await session.scalar(found) is not None
+    return await session.scalar(found.limit(1)) is not None
 
 
 async def may_be_mailed(session: AsyncSession, contact: Contact) -> str:
     """Empty if this person may be written to, otherwise the reason why not."""
     suppression = await session.scalar(
-        select(Suppression.reason).where(
-            Suppression.company_id == contact.company_id, Suppression.address == contact.address
+        select(Suppression.reason)
+        .where(
+            Suppression.company_id == contact.company_id,
+            Suppression.address.in_(forms_of(contact.address)),
+            Suppression.scope == "",
         )
+        .limit(1)
     )
     if suppression is not None:
         return f"suppressed: {suppression}"

@@ -23,10 +23,11 @@ from mail.errors import PermanentError
 from mail.ids import uuid7
 from mail.tokens import Token
 from mta.outbound import Outbound, load_outbound, outbound_of
+from mta.preferences import BULK_KINDS
 from mta.template import CompiledTemplate, TemplateKind, digest_of
 from storage.bulk import insert_many
 from storage.sessions import company_of
-from storage.tables import Delivery, Domain, Message, Template
+from storage.tables import Company, Delivery, Domain, Message, Template
 
 KINDS = frozenset({"mail", "bulk", "invitation", "answer", "approval", "system"})
 PLAIN_KINDS = frozenset({"answer", "approval", "system"})
@@ -159,6 +160,7 @@ async def submit_many(
     keys = [order.key for order in orders]
     known = await _known(session, keys)
     domains = await _domains(session)
+    nowhere = await _lacks_postal_address(session, orders)
     results: list[Submitted | PermanentError | None] = [None] * len(orders)
     fresh: list[tuple[int, Order, _Checked]] = []
     taken: set[str] = set()
@@ -166,6 +168,11 @@ async def submit_many(
         if order.key in known or order.key in taken:
             continue
         try:
+            if nowhere and order.kind in BULK_KINDS:
+                raise PermanentError(
+                    "kind: bulk mail needs the company's postal address in its footer. Give it "
+                    f'with `waypost company bulk "{nowhere}" --postal-address "…"`.'
+                )
             fresh.append((place, order, _check(order, domains)))
             taken.add(order.key)
         except PermanentError as error:
@@ -413,7 +420,19 @@ def _checked(order: Order) -> tuple[TemplateKind, dict[str, Any]]:
         raise PermanentError(f"values: are larger than {MAX_VALUES_BYTES >> 10} KiB.")
     values: dict[str, Any] = json.loads(written)
     plain = order.literal or (order.kind in PLAIN_KINDS and not values)
-    return TemplateKind(bulk=order.kind in {"bulk", "invitation"}, literal=plain), values
+    return TemplateKind(bulk=order.kind in BULK_KINDS, literal=plain), values
+
+
+async def _lacks_postal_address(session: AsyncSession, orders: Sequence[Order]) -> str:
+    """The name of the company if its bulk mail can't say where it is, which laws ask for.
+
+    CAN-SPAM §5(a)(5)(A)(iii); the TMG and others in Europe ask for as much.
+    """
+    if all(order.kind not in BULK_KINDS for order in orders):
+        return ""
+    found = select(Company.postal_address, Company.name).where(Company.id == company_of(session))
+    address, name = (await session.execute(found)).one()
+    return "" if address.strip() else name
 
 
 def _address(text: str, field_name: str) -> Address:

@@ -25,11 +25,20 @@ MAX_SUBJECT = 900
 
 PIXEL_NAME = "waypost_pixel"
 
-OFFERED = ("unsubscribe_url", "forward_url", "join_url", "forward_address", "postal_address")
+OFFERED = (
+    "unsubscribe_url",
+    "preferences_url",
+    "forward_url",
+    "join_url",
+    "forward_address",
+    "postal_address",
+)
 """Values that every bulk mail may use."""
 
 _SYNTAX = re.compile(r"\{(?=[{%#])")
-_BODY_END = re.compile(r"</body\s{0,9}>", re.IGNORECASE)
+_BODY_END = re.compile(r"</(body|html)\s{0,9}>", re.IGNORECASE)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_OPEN_PARTS = re.compile(r"<(/?)(table|tr|td|th|div|center)\b[^<>]{0,4000}>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,8 @@ def _with_footer(text: str, html: str, *, add_text: bool) -> tuple[str, str]:
             text = text.rstrip() + "\n\n-- \n" + "\n".join(missing) + "\n"
     if html:
         lines = [
-            '<a href="{{ unsubscribe_url }}">Unsubscribe</a>'
+            '<a href="{{ unsubscribe_url }}">Unsubscribe</a> &middot; '
+            '<a href="{{ preferences_url }}">Choose what you get</a>'
             if name == "unsubscribe_url"
             else "{{ postal_address }}"
             for name in _missing(html)
@@ -112,11 +122,45 @@ def _with_footer(text: str, html: str, *, add_text: bool) -> tuple[str, str]:
         end = f'<img src="{{{{ {PIXEL_NAME} }}}}" width="1" height="1" alt="">'
         if lines:
             end = f'<p style="font-size:12px;color:#666">{"<br>".join(lines)}</p>{end}'
-        ends = list(_BODY_END.finditer(html))
-        place = ends[-1].start() if ends else len(html)
-        html = html[:place] + end + html[place:]
+        place, close = _end_of(html)
+        html = html[:place] + close + end + html[place:]
     return text, html
 
 
+def _end_of(html: str) -> tuple[int, str]:
+    """Where the body ends, and what has to be closed there first.
+
+    An end tag in a comment is none, and a comment that was never ended would swallow the footer.
+    Readers put text that stands in an open table before that table (WHATWG HTML §13.2.6.4.9), so
+    tables and boxes left open are closed.
+    """
+    bare = _COMMENT.sub(lambda found: " " * len(found[0]), html)
+    ends = list(_BODY_END.finditer(bare))
+    bodies = [end for end in ends if end[1].lower() == "body"]
+    place = (bodies or ends)[-1].start() if ends else len(html)
+    cut = html.rfind("<!--")
+    if cut >= 0 and "-->" not in html[cut:] and place == len(html):
+        return place, "-->" + _closing(bare)
+    return place, _closing(bare[:place])
+
+
+def _closing(html: str) -> str:
+    waiting: list[str] = []
+    for found in _OPEN_PARTS.finditer(html):
+        name = found[2].lower()
+        if not found[1]:
+            waiting.append(name)
+        elif name in waiting:
+            while waiting.pop() != name:
+                pass  # What was left open within it ends with it.
+    return "".join(f"</{name}>" for name in reversed(waiting)) if "table" in waiting else ""
+
+
 def _missing(source: str) -> list[str]:
-    return [name for name in ("postal_address", "unsubscribe_url") if name not in source]
+    """What bulk mail must have and the source doesn't put where readers see it."""
+    seen = _COMMENT.sub("", source)
+    return [
+        name
+        for name in ("postal_address", "unsubscribe_url")
+        if not re.search(r"\{\{[^{}]{0,200}\b" + name + r"\b[^{}]{0,200}\}\}", seen)
+    ]

@@ -131,6 +131,12 @@ def _settings(commands: Commands) -> None:
 
 def _people(commands: Commands) -> None:
     company = _group(commands, "company", "companies on this appliance")
+    bulk = _add(company, "bulk", "suppressions:bulk_policy", "what its bulk mail keeps to")
+    bulk.add_argument("name")
+    bulk.add_argument("--postal-address", help="shown under bulk mail, as laws ask")
+    bulk.add_argument("--most", type=int, metavar="N", help="bulk mails to one person; 0: no limit")
+    bulk.add_argument("--days", type=int, metavar="D", help="within so many days (7)")
+    bulk.add_argument("--unsubscribe", choices=("company", "topic"), help="what one click ends")
     add = _add(company, "add", "people:add_company", "add a company")
     add.add_argument("name")
     add.add_argument("--postal-address", default="")
@@ -210,6 +216,41 @@ def _work(commands: Commands) -> None:
     add = _add(contact, "import", "work:import_contacts", "import a CSV file")
     add.add_argument("file")
     add.add_argument("--company", required=True)
+
+    suppression = _group(commands, "suppression", "addresses that are never written to")
+    for action, text in (("list", "list them"), ("export", "write them as CSV")):
+        one = _add(suppression, action, "suppressions:show", text)
+        one.set_defaults(action=action)
+        one.add_argument("words", nargs="?", help="only addresses with this in them")
+        one.add_argument("--company", required=True)
+    add = _add(suppression, "add", "suppressions:add", "never write to these again")
+    add.add_argument("address", nargs="+", metavar="EMAIL")
+    add.add_argument("--reason", default="asked", help="asked, unsubscribed, bounced, complained")
+    read = _add(suppression, "import", "suppressions:import_file", "read a CSV file of addresses")
+    read.add_argument("file")
+    remove = _add(suppression, "remove", "suppressions:remove", "take an address off the list")
+    remove.add_argument("address", metavar="EMAIL")
+    remove.add_argument("--why", required=True, help="the reason, which is kept")
+    remove.add_argument(
+        "--confirmed", action="store_true", help="the person asked for mail again after a complaint"
+    )
+    for one in (add, read, remove):
+        one.add_argument("--company", required=True)
+    for one in (add, remove):
+        one.add_argument("--scope", default="", help="topic:KEY or campaign:NAME (all mail)")
+
+    topic = _group(commands, "topic", "what people can choose to get")
+    add = _add(topic, "set", "suppressions:add_topic", "add or change one")
+    add.add_argument("key")
+    add.add_argument("--name", action="append", required=True, metavar="[LANGUAGE:]NAME")
+    add.add_argument("--description", action="append", metavar="[LANGUAGE:]WORDS")
+    add.add_argument("--campaign", action="append", metavar="PATTERN", help="like news-*")
+    add.add_argument("--opt-in", action="store_true", help="nobody gets it before choosing it")
+    listing = _add(topic, "list", "suppressions:list_topics", "list them")
+    remove = _add(topic, "remove", "suppressions:remove_topic", "take one away")
+    remove.add_argument("key")
+    for one in (add, listing, remove):
+        one.add_argument("--company", required=True)
 
     content = _group(commands, "content", "what the company has to say")
     add = _add(content, "import", "work:import_content", "import a YAML file of items")

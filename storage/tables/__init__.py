@@ -4,8 +4,15 @@ from storage.tables.arrivals import Arrival, Mailbox
 from storage.tables.base import Base, CompanyScoped, Keyed
 from storage.tables.batches import Batch, BatchPart
 from storage.tables.companies import Audit, Company, SignInLink, User, WebSession
-from storage.tables.contacts import Consent, Contact, Suppression
-from storage.tables.content import ContentItem
+from storage.tables.contacts import (
+    Consent,
+    Contact,
+    Preference,
+    Suppression,
+    Topic,
+    TopicChoice,
+)
+from storage.tables.content import ContentItem, MediaChunk, MediaFile, Presentation
 from storage.tables.events import Cursor, Event, Hold
 from storage.tables.leads import Cluster, Lead, Referral
 from storage.tables.messages import Attempt, Delivery, Message, SpoolMark, Template
@@ -42,7 +49,11 @@ __all__ = [
     "Keyed",
     "Lead",
     "Mailbox",
+    "MediaChunk",
+    "MediaFile",
     "Message",
+    "Preference",
+    "Presentation",
     "Reading",
     "Referral",
     "Sequence",
@@ -53,6 +64,8 @@ __all__ = [
     "Suppression",
     "Task",
     "Template",
+    "Topic",
+    "TopicChoice",
     "User",
     "WebSession",
     "Webhook",

@@ -217,3 +217,35 @@ def test_a_deeply_nested_message_is_carried_without_being_read() -> None:
     for level in range(100):
         raw += b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (level, level)
     assert take_apart(raw).text == ""
+
+
+def footer_of(html: str) -> str:
+    return part(read(compose("s", "t", html)), "html")
+
+
+def test_bulk_html_gets_its_footer_where_readers_see_it() -> None:
+    hidden = "<!-- {{ postal_address }} {{ unsubscribe_url }} </body> --><p>x</p></body></html>"
+    for html in (
+        hidden,
+        "<p>{{ postal_address }} in the text, no way out</p>",
+        "<table><tr><td><table><tr><td>cut off",
+        "<p>never ended <!-- comment",
+        "<html><p>no body end</p></html>",
+        "</body><table><tr><td>x</td></tr></table></body>",
+    ):
+        seen = re.sub(r"(?s)<!--.*?-->", "", footer_of(html))
+        assert "1 High Street" in seen
+        assert "/u/" in seen
+        assert seen.count("<table") == seen.count("</table")
+        assert seen.rindex("/u/") > seen.rfind("</table")
+        after = seen[seen.rindex("/u/") :]
+        assert ("</body>" in after) == ("</body>" in html.replace("</body> -->", ""))
+
+
+def test_merge_fields_never_take_the_place_of_what_the_law_asks_for() -> None:
+    values = {"name": "Ann", "postal_address": "nowhere", "unsubscribe_url": "https://x.test/"}
+    sent = read(compose("s", "hello", letter=replace(LETTER, values=values)))
+    text = part(sent, "plain")
+    assert "1 High Street" in text
+    assert "nowhere" not in text
+    assert "https://x.test/" not in text

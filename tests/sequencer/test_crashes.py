@@ -46,7 +46,9 @@ async def build(folder: Path) -> None:
         await connection.run_sync(Base.metadata.create_all)
     store, company = Sessions(engine), uuid7()
     async with store.begin(EVERY_COMPANY) as session:
-        session.add(Company(id=company, number=1, name="Ours", created_at=MONDAY))
+        session.add(
+            Company(id=company, number=1, name="Ours", postal_address="1 Quay", created_at=MONDAY)
+        )
     async with store.begin(company) as session:
         session.add(
             Domain(

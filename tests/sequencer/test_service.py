@@ -64,7 +64,15 @@ class World:
 
     async def build(self) -> None:
         async with self.store.begin(EVERY_COMPANY) as session:
-            session.add(Company(id=self.company, number=1, name="Ours", created_at=MONDAY))
+            session.add(
+                Company(
+                    id=self.company,
+                    number=1,
+                    name="Ours",
+                    postal_address="1 Quay",
+                    created_at=MONDAY,
+                )
+            )
         async with self.store.begin(self.company) as session:
             session.add(User(email="bo@ours.test", name="Bo", role="owner", created_at=MONDAY))
             session.add(
