@@ -37,7 +37,6 @@ MAX_SAID = 500
 MAX_LINE = 998
 """RFC 5322 §2.1.1: a message with longer lines can't be returned as it is."""
 
-_XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _TYPE = re.compile(r"[A-Za-z0-9-]{1,30}\Z")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{3,240}>\Z")
 _PLAIN = frozenset(chr(c) for c in range(0x21, 0x7F)) - frozenset("+=\\")
@@ -57,7 +56,10 @@ _ASKED_AS = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The envelope that a message was submitted with; `original` and `id` are as SMTP had them."""
+    """The envelope that a message was submitted with: NOTIFY, ORCPT, RET and ENVID of RFC 3461.
+
+    `original` is `type;address`; in it and in `id` xtext stands decoded.
+    """
 
     sender: str
     notify: tuple[str, ...] = ()
@@ -198,18 +200,6 @@ def auto_submitted(original: bytes) -> str:
     return next((value for value in values if value.strip().lower() != "no"), "")
 
 
-def xtext(value: str) -> str:
-    """The text that RFC 3461 §4 xtext stands for; bytes that are not UTF-8 become U+FFFD."""
-    raw = bytearray()
-    at = 0
-    for found in _XTEXT.finditer(value):
-        raw += value[at : found.start()].encode("utf-8", "replace")
-        raw.append(int(found[1], 16))
-        at = found.end()
-    raw += value[at:].encode("utf-8", "replace")
-    return raw.decode("utf-8", "replace")
-
-
 def _person(report: Report, words: Words, host: str) -> str:
     lines = [words.headline, ""]
     about = {"To": report.recipient, "Subject": report.subject}
@@ -237,8 +227,9 @@ def _program(report: Report, host: str, *, wide: bool) -> bytes:
     """The machine part. `wide`: the reader's mailbox takes UTF-8, so addresses may stand in it."""
     origin = report.origin
     fields = [("Reporting-MTA", f"dns; {host}")]
-    if envelope_id := _printable(xtext(origin.id)):
-        fields.insert(0, ("Original-Envelope-Id", envelope_id[:100]))
+    envelope_id = _tidy(origin.id, 100)
+    if envelope_id and envelope_id.isascii():
+        fields.insert(0, ("Original-Envelope-Id", envelope_id))
     fields.append(("Arrival-Date", format_datetime(report.submitted_at)))
     about = []
     if original := _original_recipient(origin.original, wide=wide):
@@ -289,7 +280,7 @@ def _original_recipient(orcpt: str, *, wide: bool) -> str:
     kind, semicolon, value = orcpt.partition(";")
     if not semicolon or not value or not _TYPE.match(kind):
         return ""
-    value = _tidy(xtext(value), 320).replace(" ", "")
+    value = _tidy(value, 320).replace(" ", "")
     if kind.lower() == "utf-8":
         value = re.sub(r"\\x\{([0-9A-F]{1,6})\}", _character, value)
         return f"utf-8; {value if wide else _escaped(value)}"

@@ -312,7 +312,7 @@ async def test_a_handed_over_message_is_reported_where_that_was_asked_for(
                 "sender": "bo@acme.test",
                 "notify": notify,
                 "original": "rfc822;Ann@Customer.test",
-                "id": "order+2B7",
+                "id": "order+7",
             }
             place = await post.spool.append(RAW)
             async with store.begin(acme.id) as session:
