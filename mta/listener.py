@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from typing import cast
 
 import structlog
 
@@ -117,8 +118,8 @@ class Guarded(Conversation):
             peer = transport.get_extra_info("peername")
             self._from = str(peer[0]) if peer else "?"
             if not self._listener.admit(self._from):
-                assert isinstance(transport, asyncio.WriteTransport)
-                transport.write(b"421 4.7.0 Too many connections from your address\r\n")
+                sink = cast(asyncio.WriteTransport, transport)  # uvloop's are no subclass of it.
+                sink.write(b"421 4.7.0 Too many connections from your address\r\n")
                 self._turned_away = True
                 transport.close()
                 return
@@ -130,6 +131,7 @@ class Guarded(Conversation):
 
 class _Busy(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(b"421 4.3.2 Too many connections, come back later\r\n")
+        cast(asyncio.WriteTransport, transport).write(
+            b"421 4.3.2 Too many connections, come back later\r\n"
+        )
         transport.close()

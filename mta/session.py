@@ -21,7 +21,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from ssl import SSLContext, SSLError
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
@@ -144,8 +144,7 @@ class Conversation(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greets, or waits for the load balancer to say who it is."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it.
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) and peer else ""
         self._deadline = self._loop.time() + self._house.limits.session
