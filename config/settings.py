@@ -11,7 +11,7 @@ from pydantic_settings import (
 
 from config.sections.api import ApiSettings, WebhookSettings
 from config.sections.host import DnsSettings, HostSettings, LogSettings, StoreSettings
-from config.sections.mail import NoticesSettings, RelaySettings, SmtpSettings
+from config.sections.mail import NoticesSettings, RelaySettings, ShapingSettings, SmtpSettings
 from config.sections.work import (
     ConsoleSettings,
     EngineSettings,
@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings)
     smtp: SmtpSettings = Field(default_factory=SmtpSettings)
     relay: RelaySettings = Field(default_factory=RelaySettings)
+    shaping: ShapingSettings = Field(default_factory=ShapingSettings)
     notices: NoticesSettings = Field(default_factory=NoticesSettings)
     dns: DnsSettings = Field(default_factory=DnsSettings)
     public: PublicSettings = Field(default_factory=PublicSettings)

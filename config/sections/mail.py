@@ -130,6 +130,13 @@ class RelaySettings(Section):
         return value
 
 
+class ShapingSettings(Section):
+    """[shaping] How much mail a destination gets at a time."""
+
+    rules: Path | None = None
+    """TOML file with rules of your own on top of those that come with Waypost (docs/shaping.md)."""
+
+
 class NoticesSettings(Section):
     """[notices] Delivery reports to those who handed us mail by SMTP (RFC 3461, RFC 3464)."""
 

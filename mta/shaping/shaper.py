@@ -252,18 +252,18 @@ def _kept(one: Standing, now: float) -> dict[str, Any] | None:
     """What is worth keeping of a site; None if nothing is."""
     if not (one.learnt or one.held_until > now or one.probing):
         return None
-    kept: dict[str, Any] = {"seen": one.seen, "complained": one.complained_at}
+    kept: dict[str, Any] = {"complained": one.complained_at}
     if one.held_until > now or one.probing:
         kept |= {"until": one.held_until, "why": one.why, "setbacks": one.setbacks}
     if one.pace.limited:
-        kept |= {"pace": one.pace.per_second, "wall": one.pace.wall}
+        kept |= {"pace": _short(one.pace.per_second), "wall": _short(one.pace.wall)}
     if one.window.ceiling < one.window.most:
-        kept["ceiling"] = one.window.ceiling
+        kept["ceiling"] = _short(one.window.ceiling)
     return kept
 
 
 def _restore(one: Standing, kept: Mapping[str, Any], now: float) -> None:
-    one.seen = min(_number(kept.get("seen")), now)
+    one.seen = now
     one.complained_at = min(_number(kept.get("complained")), now)
     if "until" in kept:
         one.suspend(_number(kept["until"]), str(kept.get("why", ""))[:MAX_WHY])
@@ -275,6 +275,11 @@ def _restore(one: Standing, kept: Mapping[str, Any], now: float) -> None:
     if (ceiling := _number(kept.get("ceiling"))) >= 1:
         one.window.ceiling = min(ceiling, float(one.window.most))
         one.window.size = min(one.window.size, one.window.ceiling)
+
+
+def _short(value: float) -> float:
+    """Three digits: what differs by less is no change that has to be written."""
+    return float(f"{value:.3g}")
 
 
 def _number(value: object) -> float:

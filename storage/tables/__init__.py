@@ -19,6 +19,7 @@ from storage.tables.messages import Attempt, Delivery, Message, SpoolMark, Templ
 from storage.tables.responses import Draft, Reading
 from storage.tables.senders import Credential, Domain, DomainCheck, DomainKeys
 from storage.tables.sequences import Enrolment, Sequence, SequenceVersion, StepRun
+from storage.tables.sites import SiteRecord
 from storage.tables.webhooks import Webhook, WebhookAttempt
 from storage.tables.work import Activity, Task
 
@@ -59,6 +60,7 @@ __all__ = [
     "Sequence",
     "SequenceVersion",
     "SignInLink",
+    "SiteRecord",
     "SpoolMark",
     "StepRun",
     "Suppression",
