@@ -46,6 +46,9 @@ class Kind(StrEnum):
     CONSENT_GIVEN = "consent.given"  # inbound's hits → leads
     CONSENT_REFUSED = "consent.refused"  # inbound's hits → leads
 
+    PREFERENCES_CHANGED = "preferences.changed"  # inbound's hits → console
+    PRESENTATION_VISITED = "presentation.visited"  # inbound's hits → sequencer, console
+
     # By any way.
     UNSUBSCRIBED = "unsubscribed"  # inbound, responder → sequencer
 

@@ -32,6 +32,7 @@ from bus.events import Kind, publish
 from config.settings import Settings
 from inbound import mail_policy
 from inbound.agents import Hit, Opinion, judge
+from inbound.choosing import Choosing, veiled
 from inbound.forms import (
     MAX_BODY_BYTES,
     Buckets,
@@ -44,7 +45,7 @@ from inbound.forms import (
 from inbound.targets import target
 from mail.address import parse_address
 from mail.tokens import Token, TokenKeys, TokenKind, TokenProblem
-from mta.recipients import ensure_contact, suppress
+from mta.recipients import ensure_contact
 from storage.sessions import EVERY_COMPANY, Sessions
 from storage.tables import Company, Consent, Contact, Delivery, Event, Message, Referral, Template
 
@@ -91,10 +92,10 @@ class Pages:
     def __init__(
         self, sessions: Sessions, settings: Settings, keys: TokenKeys, clock: Clock
     ) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
         self._url = settings.public.url.rstrip("/")
-        self._keys = keys
-        self._clock = clock
+        self.keys = keys
+        self.clock = clock
         self._companies: dict[int, UUID] = {}
         self._forms = Buckets(20, timedelta(minutes=10))
         self._templates = Environment(
@@ -105,9 +106,9 @@ class Pages:
 
     async def click(self, call: Call) -> Response[Any]:
         """On to where the link of the message leads."""
-        token = self._token(call, TokenKind.CLICK)
-        company = await self._company(token)
-        async with self._sessions.read(company) as session:
+        token = self.token(call, TokenKind.CLICK)
+        company = await self.company(token)
+        async with self.sessions.read(company) as session:
             message = await _message(session, token.subject)
             template = await session.get(Template, message.template_id)
             links = template.links if template else []
@@ -124,9 +125,9 @@ class Pages:
 
     async def open(self, call: Call) -> Response[Any]:
         """The picture that tells that a message was shown."""
-        token = self._token(call, TokenKind.OPEN)
-        company = await self._company(token)
-        async with self._sessions.read(company) as session:
+        token = self.token(call, TokenKind.OPEN)
+        company = await self.company(token)
+        async with self.sessions.read(company) as session:
             message = await _message(session, token.subject)
             opinion = await self._opinion(session, call, message.id, None, 0)
         await self._record(company, Kind.OPENED, message, opinion, slot=None, url="")
@@ -135,7 +136,7 @@ class Pages:
     async def _opinion(
         self, session: AsyncSession, call: Call, message: UUID, slot: int | None, links: int
     ) -> Opinion:
-        now = self._clock()
+        now = self.clock()
         delivered_at = await session.scalar(
             select(Delivery.finished_at).where(
                 Delivery.message_id == message, Delivery.state == "delivered"
@@ -158,7 +159,7 @@ class Pages:
         self, company: UUID, kind: Kind, message: Message, opinion: Opinion, **payload: Any
     ) -> None:
         try:
-            async with self._sessions.begin(company) as session:
+            async with self.sessions.begin(company) as session:
                 await publish(
                     session,
                     kind,
@@ -167,55 +168,18 @@ class Pages:
                     enrolment=message.enrolment_id,
                     agent=opinion.agent,
                     reasons=opinion.reasons,
-                    occurred_at=self._clock(),
+                    occurred_at=self.clock(),
                     **payload,
                 )
         except SQLAlchemyError as error:  # A reader gets to the page all the same.
             log.warning("hit.lost", message_id=str(message.id), cause=str(error)[:200])
 
-    # Unsubscribing.
-
-    async def unsubscribe(self, call: Call) -> Response[Any]:
-        """GET asks; POST does it, also when a mail client posts (RFC 8058)."""
-        token = self._token(call, TokenKind.UNSUBSCRIBE)
-        company = await self._company(token)
-        async with self._sessions.read(company) as session:
-            message = await _message(session, token.subject)
-            firm = await session.get(Company, company)
-        if call.method != "POST":
-            return self._page(
-                "unsubscribe.html", "Unsubscribe", firm, address=_veiled(message.recipient)
-            )
-        # No limit on callers here: mail providers post for all their users from a few addresses.
-        fields = read_fields(await call.body())
-        how = "page" if one(fields, "from") == "page" else "one_click"
-        async with self._sessions.begin(company) as session:
-            now = self._clock()
-            detail = {"how": how, "message": str(message.id)}
-            new = await suppress(session, message.recipient, "unsubscribed", now=now, detail=detail)
-            if new:
-                await publish(
-                    session,
-                    Kind.UNSUBSCRIBED,
-                    contact=message.contact_id,
-                    message=message.id,
-                    enrolment=message.enrolment_id,
-                    occurred_at=now,
-                    how=how,
-                )
-        return self._say(
-            firm,
-            "You are unsubscribed",
-            f"{firm.name if firm else 'We'} will not write to {_veiled(message.recipient)} again.",
-            "Mail that left before this moment may still arrive.",
-        )
-
     # Inviting and consenting.
 
     async def forward(self, call: Call) -> Response[Any]:
         """The form by which a recipient invites friends."""
-        token, company = await self._entitled(call, TokenKind.SHARE)
-        async with self._sessions.read(company) as session:
+        token, company = await self.entitled(call, TokenKind.SHARE)
+        async with self.sessions.read(company) as session:
             message = await _message(session, token.subject)
             firm = await session.get(Company, company)
         if message.contact_id is None:
@@ -227,7 +191,7 @@ class Pages:
         ours = [f for f in given.friends if self._is_ours(f.address)]
         problems = [*given.problems, *(f"{f.address} is an address of ours." for f in ours)]
         if call.method != "POST" or problems:
-            return self._page(
+            return self.page(
                 "forward.html",
                 "Show this to a friend",
                 firm,
@@ -238,8 +202,8 @@ class Pages:
                 problems=problems if call.method == "POST" else [],
             )
         invitations = []
-        async with self._sessions.begin(company) as session:
-            now = self._clock()
+        async with self.sessions.begin(company) as session:
+            now = self.clock()
             for friend in given.friends:
                 contact = await ensure_contact(
                     session,
@@ -264,31 +228,31 @@ class Pages:
                 people=[{"address": f.address, "name": f.name} for f in given.friends],
                 note=given.note,
             )
-        return self._page(
+        return self.page(
             "forwarded.html", "Your invitations are ready", firm, invitations=invitations
         )
 
     def _invitation(self, company: int, contact: UUID, friend: Friend) -> dict[str, str]:
-        link = self._keys.in_link(Token(TokenKind.CONSENT, company, contact))
+        link = self.keys.in_link(Token(TokenKind.CONSENT, company, contact))
         return {"name": friend.name, "address": friend.address, "url": f"{self._url}/k/{link}"}
 
     def _is_ours(self, address: str) -> bool:
-        return isinstance(self._keys.read_local_part(address.rpartition("@")[0]), Token)
+        return isinstance(self.keys.read_local_part(address.rpartition("@")[0]), Token)
 
     async def consent(self, call: Call) -> Response[Any]:
         """Where an invited person says yes or no."""
-        token, company = await self._entitled(call, TokenKind.CONSENT)
-        async with self._sessions.read(company) as session:
+        token, company = await self.entitled(call, TokenKind.CONSENT)
+        async with self.sessions.read(company) as session:
             contact = await session.scalar(select(Contact).where(Contact.id == token.subject))
             firm = await session.get(Company, company)
             if contact is None or firm is None:
                 raise _gone()
             open_to = await _may_answer(session, contact)
-        wording = _WORDING.format(company=firm.name, address=_veiled(contact.address))
+        wording = _WORDING.format(company=firm.name, address=veiled(contact.address))
         answer = one(read_fields(await call.body()), "answer") if call.method == "POST" else ""
         if answer not in ("yes", "no"):
             problems = ["Choose one of the two answers."] if call.method == "POST" else []
-            return self._page(
+            return self.page(
                 "consent.html",
                 f"May {firm.name} write to you?",
                 firm,
@@ -315,8 +279,8 @@ class Pages:
         The answer is the same whether or not the address is known: the page tells nobody whom a
         company knows.
         """
-        token, company = await self._entitled(call, TokenKind.SHARE)
-        async with self._sessions.read(company) as session:
+        token, company = await self.entitled(call, TokenKind.SHARE)
+        async with self.sessions.read(company) as session:
             message = await _message(session, token.subject)
             firm = await session.get(Company, company)
             if firm is None:
@@ -335,7 +299,7 @@ class Pages:
                 invited = None
         if address is None:
             problem = "That is not an e-mail address. It looks like name@example.com."
-            return self._page(
+            return self.page(
                 "join.html",
                 "Write to me too",
                 firm,
@@ -345,7 +309,7 @@ class Pages:
                 problems=[problem] if call.method == "POST" else [],
             )
         if invited is not None:
-            wording = f"{firm.name} may write to {_veiled(invited.address)} by e-mail."
+            wording = f"{firm.name} may write to {veiled(invited.address)} by e-mail."
             await self._consented(
                 company, Kind.CONSENT_GIVEN, invited.id, call, wording, page="join"
             )
@@ -359,7 +323,7 @@ class Pages:
     async def _consented(
         self, company: UUID, kind: Kind, contact: UUID, call: Call, wording: str, *, page: str
     ) -> None:
-        now = self._clock()
+        now = self.clock()
         evidence = {
             "page": page,
             "wording": wording,
@@ -367,13 +331,18 @@ class Pages:
             "client": call.client.host if call.client else "",
             "agent": call.headers.get("user-agent", "")[:200],
         }
-        async with self._sessions.begin(company) as session:
+        async with self.sessions.begin(company) as session:
             await publish(session, kind, contact=contact, occurred_at=now, evidence=evidence)
 
     # What all pages share.
 
-    def _token(self, call: Call, kind: TokenKind) -> Token:
-        token = self._keys.read_link(str(call.path_params["token"]), kind)
+    async def message(self, session: AsyncSession, key: UUID) -> Message:
+        """A message that went out. Raises `PageError` if it is gone."""
+        return await _message(session, key)
+
+    def token(self, call: Call, kind: TokenKind) -> Token:
+        """The token in the path. Raises `PageError` saying what is wrong with it."""
+        token = self.keys.read_link(str(call.path_params["token"]), kind)
         if isinstance(token, Token):
             return token
         if token is TokenProblem.UNKNOWN_KEY:
@@ -387,21 +356,22 @@ class Pages:
             "whole link, which may run over several lines.",
         )
 
-    async def _entitled(self, call: Call, kind: TokenKind) -> tuple[Token, UUID]:
+    async def entitled(self, call: Call, kind: TokenKind) -> tuple[Token, UUID]:
         """Token and company of a form; those who send forms too often have to wait."""
-        token = self._token(call, kind)
+        token = self.token(call, kind)
         if call.method == "POST":
             client = network_of(call.client.host) if call.client else ""
-            if not self._forms.take([client, str(token.subject)], self._clock()):
+            if not self._forms.take([client, str(token.subject)], self.clock()):
                 raise PageError(
                     429, "Too many at once", "Please wait ten minutes and send the form again."
                 )
-        return token, await self._company(token)
+        return token, await self.company(token)
 
-    async def _company(self, token: Token) -> UUID:
+    async def company(self, token: Token) -> UUID:
+        """The company that the token names. Raises `PageError` if it is gone."""
         known = self._companies.get(token.company)
         if known is None:
-            async with self._sessions.read(EVERY_COMPANY) as session:
+            async with self.sessions.read(EVERY_COMPANY) as session:
                 known = await session.scalar(
                     select(Company.id).where(Company.number == token.company)
                 )
@@ -410,7 +380,7 @@ class Pages:
             self._companies[token.company] = known
         return known
 
-    def _page(
+    def page(
         self,
         template: str,
         title: str,
@@ -419,6 +389,7 @@ class Pages:
         status: int = 200,
         **values: Any,
     ) -> Response[str]:
+        """A page from its template."""
         html = self._templates.get_template(template).render(
             title=title,
             company=firm.name if firm else "",
@@ -428,17 +399,17 @@ class Pages:
         return Response(html, status_code=status, media_type=MediaType.HTML)
 
     def _say(self, firm: Company | None, title: str, *lines: str) -> Response[str]:
-        return self._page("base.html", title, firm, lines=lines)
+        return self.page("base.html", title, firm, lines=lines)
 
     def problem(self, call: Call, error: Exception) -> Response[str]:
         """The one place where an error becomes a page."""
         if isinstance(error, PageError):
-            return self._page("base.html", error.title, status=error.status, lines=error.lines)
+            return self.page("base.html", error.title, status=error.status, lines=error.lines)
         status = error.status_code if isinstance(error, HTTPException) else 500
         if status >= 500:
             log.error("page.failed", path=call.url.path[:3], cause=repr(error)[:500])
         title, line = _PROBLEMS.get(status, ("This did not work", "Open the link again."))
-        return self._page("base.html", title, status=status, lines=[line])
+        return self.page("base.html", title, status=status, lines=[line])
 
 
 _PROBLEMS = {
@@ -478,12 +449,6 @@ async def _may_answer(session: AsyncSession, contact: Contact) -> frozenset[str]
     return frozenset({"no"} if state == "refused" else {"yes", "no"})
 
 
-def _veiled(address: str) -> str:
-    """An address that its owner recognises and nobody else learns from a forwarded link."""
-    local, _, domain = address.rpartition("@")
-    return f"{local[:1]}…@{domain}"
-
-
 def _ascii_url(url: str) -> str:
     """A header value: whatever is not ASCII is percent-encoded (RFC 3987 §3.1)."""
     return "".join(c if c.isascii() else "".join(f"%{b:02X}" for b in c.encode()) for c in url)
@@ -504,6 +469,7 @@ def _with_headers(extra: dict[str, str]) -> Callable[[AsgiMessage, Scope], Await
 def make_app(sessions: Sessions, settings: Settings, keys: TokenKeys, clock: Clock) -> Litestar:
     """The web application of the public host."""
     pages = Pages(sessions, settings, keys, clock)
+    choosing = Choosing(pages)
     style = (_FOLDER / "style.css").read_bytes()
 
     async def css(call: Call) -> Response[Any]:
@@ -516,7 +482,8 @@ def make_app(sessions: Sessions, settings: Settings, keys: TokenKeys, clock: Clo
     places = [
         ("/c/{token:str}", seen, pages.click),
         ("/o/{token:str}", seen, pages.open),
-        ("/u/{token:str}", form, pages.unsubscribe),
+        ("/u/{token:str}", form, choosing.unsubscribe),
+        ("/preferences/{token:str}", form, choosing.preferences),
         ("/f/{token:str}", form, pages.forward),
         ("/k/{token:str}", form, pages.consent),
         ("/j/{token:str}", form, pages.join),

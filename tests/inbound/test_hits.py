@@ -169,7 +169,7 @@ async def test_only_a_post_unsubscribes_and_only_once(
         headers={"content-type": "application/x-www-form-urlencoded"},
     )
     assert (done.status_code, "unsubscribed" in done.text) == (200, True)
-    again = await web.post(path, data={"from": "page"})
+    again = await web.post(path, data={"List-Unsubscribe": "One-Click"})
     assert again.status_code == 200
     found = await events(store, firm)
     assert [(e.kind, e.payload["how"]) for e in found] == [("unsubscribed", "one_click")]
