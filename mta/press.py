@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -20,12 +20,13 @@ from sqlalchemy import select
 
 from mail.errors import PermanentError, TemporaryError
 from mail.tokens import Token, TokenKind
+from mta.accounts import signing_keys
 from mta.claims import Claim
 from mta.compose import Composer, GenericMessage, Letter
 from mta.mime import take_apart
 from mta.outbound import Outbound
 from mta.ready_made import ReadyMade, ready_made
-from mta.signing import DkimSigner, Signer, load_key
+from mta.signing import DkimSigner, Signer
 from mta.spool import Spool
 from mta.submission import best_domain
 from mta.template import CompiledTemplate, TemplateKind
@@ -108,32 +109,40 @@ class Press:
         return made
 
     def _make(self, sendings: Sequence[_Sending]) -> list[Made]:
-        return [self._made(sending) for sending in sendings]
+        """Composes each one, then signs what has the same keys together."""
+        made: list[Made] = []
+        unsigned: dict[Signer, list[tuple[_Sending, Made]]] = {}
+        for sending in sendings:
+            one = self._composed(sending)
+            if one.problem is not None or (sending.ready is not None and not sending.ready.signed):
+                made.append(one)
+            else:
+                unsigned.setdefault(sending.signer, []).append((sending, one))
+        for signer, pairs in unsigned.items():
+            made += _signed(signer, pairs)
+        return made
 
-    def _made(self, sending: _Sending) -> Made:
+    def _composed(self, sending: _Sending) -> Made:
         claim = sending.job.claim
         try:
             path, content = self._content(sending)
         except (PermanentError, TemporaryError) as error:
             return Made(claim, problem=error)
-        except Exception as error:  # Whatever it is, it is this one's alone.
-            log.exception("press.failed", delivery_id=str(claim.id))
-            return Made(claim, problem=PermanentError(repr(error)[:300]))
+        except Exception as error:
+            return _failed(claim, error)
         return Made(claim, path, content)
 
     def _content(self, sending: _Sending) -> tuple[str, bytes]:
         letter, ready = sending.letter, sending.ready
         if ready is not None:
-            raw = self._raw(sending.job)
-            signed = sending.signer.sign(raw, letter.created_at) if ready.signed else b""
             path = ready.return_path
             own = self._composer.return_path(letter) if path is None else path
-            return own, signed + raw
+            return own, self._raw(sending.job)
         if sending.generic is None:
             made = self._composer.pass_on(self._raw(sending.job), letter)
         else:
             made = self._composer.compose(sending.generic, letter)
-        return made.return_path, sending.signer.sign(made.content, letter.created_at) + made.content
+        return made.return_path, made.content
 
     def _raw(self, job: Job) -> bytes:
         return job.raw if job.raw is not None else self._spool.read(job.claim.message.spool or {})
@@ -203,10 +212,27 @@ class Press:
     def _signer(self, domain: Domain) -> Signer:
         key = (domain.name, domain.rsa_selector, domain.ed25519_selector)
         if key not in self._signers:
-            rsa = load_key(domain.rsa_selector, self._seal.open(domain.rsa_key))
-            ed25519 = load_key(domain.ed25519_selector, self._seal.open(domain.ed25519_key))
-            self._signers[key] = DkimSigner(domain.name, (rsa, ed25519))
+            self._signers[key] = DkimSigner(domain.name, signing_keys(domain, self._seal))
         return self._signers[key]
+
+
+def _signed(signer: Signer, pairs: Sequence[tuple[_Sending, Made]]) -> list[Made]:
+    try:
+        fields = signer.sign_all([(one.content, sent.letter.created_at) for sent, one in pairs])
+    except Exception as error:
+        if len(pairs) == 1:
+            return [_failed(pairs[0][1].claim, error)]
+        return [made for pair in pairs for made in _signed(signer, [pair])]
+    return [
+        replace(one, content=field + one.content)
+        for (_, one), field in zip(pairs, fields, strict=True)
+    ]
+
+
+def _failed(claim: Claim, error: Exception) -> Made:
+    """Whatever it is, it is this one's alone."""
+    log.error("press.failed", delivery_id=str(claim.id), exc_info=error)
+    return Made(claim, problem=PermanentError(repr(error)[:300]))
 
 
 def _kept_token(message: Outbound) -> Token | None:
