@@ -23,7 +23,7 @@ from console.desk import Call, Desk
 from mail.errors import PermanentError
 from mta.accounts import why_not_as
 from mta.recipients import canonical_address, ensure_contacts
-from mta.submission import Order, submit
+from mta.submission import Order, submit_many
 from storage.tables import Batch, Contact, Credential, User
 
 MAX_RECIPIENTS = 10_000
@@ -281,13 +281,12 @@ async def _order(
         for number, address, _, values in people
     ]
     results = Results([], [])
-    for (number, address, _, _), order in zip(people, orders, strict=True):
-        try:
-            async with session.begin_nested():
-                message = await submit(session, order, now=now)
-            results.accepted.append([number, address, str(message.id)])
-        except PermanentError as one:
+    done = await submit_many(session, orders, now=now)
+    for (number, address, _, _), one in zip(people, done, strict=True):
+        if isinstance(one, PermanentError):
             results.refused.append([number, _pointer(number, one.public), one.public])
+        else:
+            results.accepted.append([number, address, str(one.message.id)])
     return results
 
 
