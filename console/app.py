@@ -145,7 +145,9 @@ def _handler(method: HttpMethod, path: str, desk: Desk, answer: Answer) -> HTTPR
             raise ClientException  # Signing in has no session yet whose token could tell.
         return await answer(desk, request)
 
-    return HTTPRouteHandler(path, http_method=[method], name=f"{method} {path}")(handle)
+    return HTTPRouteHandler(  # The status is only what is taken if an answer has none.
+        path, http_method=[method], name=f"{method} {path}", status_code=200
+    )(handle)
 
 
 def _with_headers(extra: dict[str, str]) -> Callable[[AsgiMessage, Scope], Awaitable[None]]:

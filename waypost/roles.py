@@ -116,6 +116,7 @@ async def _engine(parts: Appliance, name: str, stop: asyncio.Event) -> None:
     from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
     from inbound.mailbox import MailboxFetcher
+    from monitor.webhooks.sender import WebhookSender
     from sequencer.service import Ticker
 
     settings = parts.settings
@@ -131,11 +132,19 @@ async def _engine(parts: Appliance, name: str, stop: asyncio.Event) -> None:
         poll=settings.engine.mailbox_poll.total_seconds(),
         max_message_bytes=settings.smtp.max_message,
     )
+    webhooks = WebhookSender(
+        parts.sessions,
+        parts.seal,
+        settings.webhooks,
+        resolver=parts.resolver,
+        clock=parts.clock,
+        tick=tick,
+    )
     scheduler = AsyncIOScheduler(timezone="UTC")
     _housekeeping(scheduler, parts)
     scheduler.start()
     try:
-        await _until(stop, line.run(), ticker.run(), mailboxes.run())
+        await _until(stop, line.run(), ticker.run(), mailboxes.run(), webhooks.run())
     finally:
         line.stop()
         scheduler.shutdown(wait=False)

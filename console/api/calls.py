@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import HttpMethod, Response
 
-from console.api import contacts, drafts, messages
+from console.api import contacts, drafts, events, messages, webhooks
 from console.api.description import DESCRIPTION
 from console.api.problems import json_answer
 from console.api.sending import send
@@ -32,4 +32,12 @@ CALLS: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.GET, "/api/v1/drafts", drafts.list_drafts),
     (HttpMethod.POST, "/api/v1/drafts/{id:str}/approve", drafts.approve_draft),
     (HttpMethod.POST, "/api/v1/drafts/{id:str}/reject", drafts.reject_draft),
+    (HttpMethod.GET, "/api/v1/events", events.list_events),
+    (HttpMethod.GET, "/api/v1/webhooks", webhooks.list_webhooks),
+    (HttpMethod.POST, "/api/v1/webhooks", webhooks.add_webhook),
+    (HttpMethod.GET, "/api/v1/webhooks/{id:str}", webhooks.one_webhook),
+    (HttpMethod.PATCH, "/api/v1/webhooks/{id:str}", webhooks.change_webhook),
+    (HttpMethod.DELETE, "/api/v1/webhooks/{id:str}", webhooks.remove_webhook),
+    (HttpMethod.POST, "/api/v1/webhooks/{id:str}/secret", webhooks.rotate_secret),
+    (HttpMethod.POST, "/api/v1/webhooks/{id:str}/replay", webhooks.replay),
 )

@@ -8,10 +8,13 @@ from console.api.schemas import (
     ADDRESS,
     ANYTHING,
     CURSOR,
+    KINDS,
     SCHEMAS,
     SCOPE_WORDS,
+    URL,
     Schema,
     body,
+    instant,
     key,
     listed,
     ref,
@@ -97,6 +100,12 @@ def call(
         made["parameters"] = parameters
     return made
 
+
+_WEBHOOK_FIELDS: dict[str, Schema] = {
+    "url": URL,
+    "kinds": KINDS,
+    "description": text(maxLength=200),
+}
 
 _DESCRIPTION = call("This description.", None)
 
@@ -238,6 +247,89 @@ PATHS: dict[str, Any] = {
                 needed="user",
             ),
             errors=(404, 409),
+        )
+    },
+}
+
+PATHS |= {
+    "/api/v1/events": {
+        "get": call(
+            "Events in their order: what webhooks are told, to fetch.",
+            "read",
+            answer=shape(
+                {
+                    "events": listed(ref("Event")),
+                    "cursor": text("Give it as `after` next time, also if there was nothing."),
+                    "more": {"type": "boolean", "description": "Whether to ask again at once."},
+                }
+            ),
+            parameters=[
+                _parameter(
+                    "after", text(examples=["0-4711"]), "The `cursor` of the answer before."
+                ),
+                _parameter("since", instant(), "In place of `after`: from this time on."),
+                _parameter("type", text(), "Only these types, with commas between."),
+                _parameter("limit", whole(minimum=1, maximum=1000), "100 if left out."),
+            ],
+            words="Each company sees its own. Nothing appears before a cursor that was given out.",
+        )
+    },
+    "/api/v1/webhooks": {
+        "get": call("All webhooks.", "manage", answer=shape({"webhooks": listed(ref("Webhook"))})),
+        "post": call(
+            "A new webhook, told of what happens from now on.",
+            "manage",
+            status=201,
+            answer=ref("WebhookSecret"),
+            body=body(_WEBHOOK_FIELDS, needed="url"),
+            words=(
+                "It gets POSTs of JSON with up to 100 events (`data.events`, as `GET "
+                "/api/v1/events` has them), in order, and has to answer 2xx; otherwise the same "
+                "batch comes again after growing pauses; after five days it is disabled. Signed "
+                "as Standard Webhooks asks: `webhook-signature` is `v1,` and the base64 of "
+                "HMAC-SHA-256 over webhook-id.webhook-timestamp.body. Each company may have 20."
+            ),
+        ),
+    },
+    "/api/v1/webhooks/{id}": {
+        "get": call(
+            "A webhook and its last tries.",
+            "manage",
+            answer=ref("WebhookTries"),
+            parameters=[ID],
+            errors=(404,),
+        ),
+        "patch": call(
+            "Change it; `state` active tries again at once where it was left.",
+            "manage",
+            answer=ref("Webhook"),
+            parameters=[ID],
+            body=body({**_WEBHOOK_FIELDS, "state": text(enum=["active", "disabled"])}),
+            errors=(404,),
+        ),
+        "delete": call("Forget it.", "manage", status=204, parameters=[ID], errors=(404,)),
+    },
+    "/api/v1/webhooks/{id}/secret": {
+        "post": call(
+            "A new secret; for a day the one before signs too.",
+            "manage",
+            answer=ref("WebhookSecret"),
+            parameters=[ID],
+            errors=(404,),
+        )
+    },
+    "/api/v1/webhooks/{id}/replay": {
+        "post": call(
+            "Tell it again of all after a cursor, or since an instant.",
+            "manage",
+            answer=ref("Webhook"),
+            parameters=[ID],
+            body={
+                **body({"after": text(examples=["0-4711"], maxLength=60), "since": instant()}),
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+            errors=(404,),
         )
     },
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bus.events import Kind
 from console.queries.history import STATES
 from mta.accounts import SCOPES
 
@@ -141,6 +142,27 @@ SEND = body(
     needed="sender subject recipients",
 )
 
+KINDS = listed(
+    text(enum=sorted(str(kind) for kind in Kind)), "Of events; none means all.", maxItems=100
+)
+URL = text(
+    "https only, on the public internet.", maxLength=2000, examples=["https://hooks.example.com/in"]
+)
+
+_WEBHOOK: dict[str, Schema] = {
+    "id": key(),
+    "url": URL,
+    "description": text(),
+    "kinds": KINDS,
+    "state": text(enum=["active", "disabled"]),
+    "reason": text("What went wrong last, or why it is disabled."),
+    "cursor": text("The place up to which it has been told."),
+    "failures": whole("In a row."),
+    "failing_since": maybe(instant()),
+    "told_at": maybe(instant("When it was told last.")),
+    "created_at": instant(),
+}
+
 _PLACE = text("Which part of the request, as JSON pointer (RFC 6901).", examples=["/sender"])
 
 SCHEMAS: dict[str, Schema] = {
@@ -238,6 +260,48 @@ SCHEMAS: dict[str, Schema] = {
             "subject": text(),
             "text": text(),
             "gaps": {"type": "array", "description": "What nobody knew an answer to."},
+        }
+    ),
+    "Event": shape(
+        {
+            "id": key(),
+            "type": text("What happened.", enum=sorted(str(kind) for kind in Kind)),
+            "at": instant(),
+            "cursor": text("The place after it.", examples=["0-4711"]),
+            "agent": text(
+                "Who did it, as far as we can tell.", enum=["human", "machine", "unknown"]
+            ),
+            "data": ANYTHING,
+            "message": shape(
+                {"id": key(), "kind": text(), "from": text(), "to": text(), "campaign": text()}
+            ),
+            "contact": key(),
+            "lead": key(),
+            "user": key(),
+            "enrolment": key(),
+        },
+        needed="id type at cursor agent data",
+    ),
+    "Webhook": shape(_WEBHOOK),
+    "WebhookSecret": shape(
+        {**_WEBHOOK, "secret": text("Shown this once.", examples=["whsec_…"])},
+    ),
+    "WebhookTries": shape(
+        {
+            **_WEBHOOK,
+            "attempts": listed(
+                shape(
+                    {
+                        "at": instant(),
+                        "webhook_id": text("The header `webhook-id` of the batch."),
+                        "events": whole(),
+                        "status": maybe(whole("null if no answer came.")),
+                        "error": text(),
+                        "seconds": {"type": "number"},
+                    }
+                ),
+                "The last 20 tries, the newest first.",
+            ),
         }
     ),
     "Decision": shape({"result": text(), "says": text("The same for people.")}),

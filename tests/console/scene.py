@@ -12,12 +12,14 @@ from uuid import UUID
 import httpx
 from litestar import Litestar
 
+from config.sections.api import WebhookSettings
 from config.settings import Settings
 from console import access, batches
 from console.app import make_app
 from content import library
 from mail.ids import uuid7
 from mail.tokens import TokenKeys
+from monitor.webhooks import registry
 from mta import accounts
 from mta.recipients import ensure_contact
 from mta.resolver import Resolver
@@ -51,6 +53,7 @@ class Scene:
     token: str
     domain: UUID
     batch: UUID
+    webhook: UUID
 
 
 async def play(sessions: Sessions, mark: str) -> Scene:
@@ -108,6 +111,9 @@ async def play(sessions: Sessions, mark: str) -> Scene:
         assert part is not None
         results = batches.Results([[0, contact.address, str(sent.id)]], [])
         await batches.end_part(session, part, results)
+        webhook, _ = await registry.add(
+            session, seal, WebhookSettings(), url=f"https://{mark}.example.com/in", now=NOW
+        )
         reply, draft = await _answered(session, sent, contact.id, owner.id, mark)
         task = await open_task(
             session, key="t", kind="call", title=f"Call {mark}", user=owner.id,
@@ -133,6 +139,7 @@ async def play(sessions: Sessions, mark: str) -> Scene:
     return Scene(
         mark, company.id, owner.email, rep.email, sent.id, reply, draft, task.id, enrolment.id,
         cluster.id, f"plan-{mark}", token, domain.id, batch.id,
+        webhook.id,
     )  # fmt: skip
 
 
@@ -171,7 +178,12 @@ async def _answered(
 
 
 def app_of(
-    sessions: Sessions, folder: Path, *, resolver: Resolver | None = None, **console: Any
+    sessions: Sessions,
+    folder: Path,
+    *,
+    resolver: Resolver | None = None,
+    webhooks: WebhookSettings | None = None,
+    **console: Any,
 ) -> Litestar:
     """The console on this store."""
     settings = Settings.model_validate(
@@ -179,6 +191,7 @@ def app_of(
             "host": {"name": "mail.example.test", "data": folder},
             "public": {"url": "https://go.example.test"},
             "console": console,
+            "webhooks": webhooks or WebhookSettings(),
         }
     )
     return make_app(

@@ -11,7 +11,17 @@ import pytest
 from sqlalchemy import select
 
 from storage.sessions import Sessions
-from storage.tables import Delivery, Domain, DomainKeys, Draft, Message, Sequence, Task
+from storage.tables import (
+    Batch,
+    Delivery,
+    Domain,
+    DomainKeys,
+    Draft,
+    Message,
+    Sequence,
+    Task,
+    Webhook,
+)
 from tests.console.scene import Scene, app_of, browser, play, sign_in
 
 # What each path is called with: ids and names of the other company. None: nobody's, no id in it.
@@ -53,6 +63,11 @@ CASES = {
     "/api/v1/messages/{id:str}/cancel": "sent",
     "/api/v1/batches/{id:str}": "batch",
     "/api/v1/messages/{id:str}": "sent",
+    "/api/v1/events": None,
+    "/api/v1/webhooks": None,
+    "/api/v1/webhooks/{id:str}": "webhook",
+    "/api/v1/webhooks/{id:str}/secret": "webhook",
+    "/api/v1/webhooks/{id:str}/replay": "webhook",
     "/api/v1/contacts": None,
     "/api/v1/drafts": None,
     "/api/v1/drafts/{id:str}/approve": "draft",
@@ -101,7 +116,7 @@ async def test_nothing_of_another_company_is_seen_or_changed(
                     answer = await client.get(path, headers=token)
                 elif path.startswith("/api/"):
                     body = {"user": ours.owner, "address": "x@ourfirm.test"}
-                    answer = await client.post(path, json=body, headers=token)
+                    answer = await client.request(method, path, json=body, headers=token)
                 else:
                     form = {"csrf": csrf, "text": "changed", "to": "paused", "what": "hold"}
                     form |= {"destination": "otherfirm.test", "line": "call ann@otherfirm.test ok"}
@@ -111,6 +126,9 @@ async def test_nothing_of_another_company_is_seen_or_changed(
                 assert answer.status_code < 500, f"{method} {path}: {answer.text[:300]}"
                 if route.path != "/tracker":  # It repeats the line that was typed.
                     assert "otherfirm" not in answer.text, f"{method} {path}"
+        for named in ({"batch": str(other.batch)}, {"campaign": other.mark}):
+            answer = await client.post("/api/v1/messages/cancel", json=named, headers=token)
+            assert answer.json().get("cancelled", 0) == 0
     assert walked == set(CASES)
     assert await _state(store, other) == before
 
@@ -124,6 +142,8 @@ async def _state(store: Sessions, scene: Scene) -> list[object]:
             select(Task.state),
             select(Sequence.state),
             select(Message.id, Message.state),
+            select(Webhook.id, Webhook.url, Webhook.tx, Webhook.seq, Webhook.secrets),
+            select(Batch.id, Batch.digest),
             select(Domain.name, Domain.rsa_selector),
             select(DomainKeys.rsa_selector),
         ):

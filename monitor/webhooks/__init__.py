@@ -1,0 +1,1 @@
+"""Telling companies' own servers of events: signed, in order, at least once."""
