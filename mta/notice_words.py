@@ -91,6 +91,13 @@ _TAKEN_OUT = (
     "It was taken out of the queue before anybody took it.",
     "Ask whoever looks after your mail, or send it again.",
 )
+NOT_SENT = "not sent: "
+"""How the reason begins where a rule or a person of the company kept mail from being sent."""
+
+_NOT_SENT = (
+    "It was never sent, by a rule or a person of your company: {why}.",
+    "Ask whoever looks after your mail; the console shows the message.",
+)
 _STOPPED = (
     "It was not sent, because your company does not write to {recipient} any more.",
     "The console says why, under Suppressions. Only a person can lift that.",
@@ -100,7 +107,7 @@ _STOPPED = (
 def words_for(
     action: str, status: str, reason: str, recipient: str, *, answered: bool = True
 ) -> Words:
-    """The words for an outcome; `recipient` is printable and on one line.
+    """The words for an outcome; `recipient` and `reason` are printable and on one line.
 
     `answered` is false if nobody but us decided it.
     """
@@ -123,7 +130,7 @@ def words_for(
     return Words(
         "Not delivered",
         _FAILED,
-        happened.format(domain=domain, recipient=recipient),
+        happened.format(domain=domain, recipient=recipient, why=reason.removeprefix(NOT_SENT)),
         f"What you can do: {advice}",
     )
 
@@ -131,6 +138,8 @@ def words_for(
 def _chosen(status: str, reason: str, answered: bool) -> tuple[str, str]:
     if reason.startswith(("suppressed", "consent")):
         return _STOPPED
+    if reason.startswith(NOT_SENT):
+        return _NOT_SENT
     for prefix, happened, advice in _BY_STATUS:
         wanted = prefix.replace("x", status[:1], 1)
         if status == wanted or (wanted.count(".") == 1 and status.startswith(f"{wanted}.")):

@@ -28,7 +28,7 @@ from typing import Any
 from mail.address import parse_address
 from mail.smtp_reply import split_enhanced
 from mta.mime import ids_field, leaf, mailbox_field, read_fields, split_head, text_field
-from mta.notice_words import Words, words_for
+from mta.notice_words import NOT_SENT, Words, words_for
 
 MAX_RETURNED_HEADER = 32 << 10
 """Bytes of a returned header; the rest is cut off at the end of a line."""
@@ -148,6 +148,7 @@ _BY_REASON = (
     ("policy", "5.7.1"),
     ("suppressed", "5.7.1"),
     ("consent", "5.7.1"),
+    (NOT_SENT, "5.7.1"),
 )
 
 
@@ -162,7 +163,7 @@ def make_dsn(
     words = words_for(
         report.action.value,
         report.status,
-        report.reason,
+        _tidy(report.reason, 200),
         _tidy(report.recipient, 320),
         answered=report.code is not None or bool(report.remote),
     )

@@ -27,6 +27,7 @@ from mail.errors import PermanentError
 from mail.ids import uuid7
 from mta.accounts import domain_of
 from mta.notice_limit import Leave, NoticeLimit
+from mta.notice_words import NOT_SENT
 from mta.notices import Action, Report, auto_submitted, is_owed, make_dsn, origin_of
 from mta.ready_made import ReadyMade
 from mta.submission import Order, find_order, submit
@@ -205,7 +206,7 @@ class Notices:
             report,
             code=code if isinstance(code, int) else None,
             said=said,
-            reason=str(event.payload.get("reason") or ""),
+            reason=_reason(event),
             remote=attempt.host if attempt is not None and code is not None else "",
         )
         return message, report, key, domain.name
@@ -225,6 +226,17 @@ class Notices:
     def _is_late(self, age: timedelta) -> bool:
         wanted = self._settings.delayed_after
         return bool(wanted) and age >= wanted
+
+
+def _reason(event: Event) -> str:
+    """Why the delivery ended; of mail that was never tried, in words that say so."""
+    reason = str(event.payload.get("reason") or "")
+    known = ("suppressed", "consent", "expired")
+    return (
+        reason
+        if event.kind != Kind.DELIVERY_SKIPPED or reason.startswith(known)
+        else (f"{NOT_SENT}{reason}")
+    )
 
 
 async def _from_afar(session: AsyncSession, event: Event, report: Report) -> Report:

@@ -216,6 +216,7 @@ def test_a_success_is_no_bounce() -> None:
             "taken out of the queue",
         ),
         ({"said": "", "code": None, "reason": "suppressed: asked"}, "5.7.1", "does not write to"),
+        ({"said": "", "code": None, "reason": "not sent: cap {x}"}, "5.7.1", "company: cap {x}."),
         ({"said": "2.0.0 odd", "reason": "bad domain"}, "5.1.2", "no such domain"),
     ],
 )

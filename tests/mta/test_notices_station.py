@@ -168,16 +168,24 @@ async def test_a_success_is_told_where_it_was_asked_for(desk: Desk) -> None:
     assert b"Action: relayed\r\n" in desk.spool.read(report.spool or {})
 
 
-async def test_what_the_gate_refused_is_told(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("suppressed: unsubscribed", "does not write to ann@customer.test any more"),
+        ("topic not wanted: news", "never sent, by a rule or a person of your company: topic not"),
+        ("expired", "never took it"),
+    ],
+)
+async def test_what_the_gate_refused_is_told(desk: Desk, reason: str, words: str) -> None:
     (report,) = await desk.told(
         Kind.DELIVERY_SKIPPED,
         envelope={"sender": "bo@office.test"},
         code=None,
         text="",
-        reason="suppressed: unsubscribed",
+        reason=reason,
     )
     said = parse(desk.spool.read(report.spool or {})).text
-    assert "does not write to ann@customer.test any more" in " ".join(said.split())
+    assert words in " ".join(said.split())
 
 
 async def test_a_bounce_that_comes_later_is_told(desk: Desk) -> None:
@@ -253,7 +261,11 @@ async def told_over_smtp(post: Outpost, store: Sessions, tenant: Tenant, line: L
     def hand_in() -> None:
         with as_client(post.ports["submission"], "shop", secret) as client:
             client.sendmail(
-                "bo@acme.test", ["ann@customer.test"], letter.as_bytes(policy=email.policy.SMTP)
+                "bo@acme.test",
+                ["ann@customer.test"],
+                letter.as_bytes(policy=email.policy.SMTP),
+                mail_options=["RET=FULL", "ENVID=order+2B7"],
+                rcpt_options=["NOTIFY=FAILURE,DELAY", "ORCPT=rfc822;+61nn@customer.test"],
             )
 
     await asyncio.to_thread(hand_in)
@@ -287,6 +299,11 @@ async def test_a_refusal_comes_back_as_a_report(
     assert (bounce.recipient, bounce.status, bounce.code) == ("ann@customer.test", "5.1.1", 550)
     assert bounce.hard
     assert found.original_message_id == "hello-1@office.test"
+    assert b"Original-Envelope-Id: order+7\r\n" in raw
+    assert b"Original-Recipient: rfc822; ann@customer.test\r\n" in raw
+    assert b"Final-Recipient: rfc822; ann@customer.test\r\n" in raw
+    assert b"Content-Type: message/rfc822\r\n" in raw
+    assert b"Are you there?" in raw
     assert b"Remote-MTA: dns; mx.customer.test\r\n" in raw
     assert b"Diagnostic-Code: smtp; 550 5.1.1 no such user here\r\n" in raw
     records = dns_records(acme.domain, seal, host="mail.acme.test", public_host="")
