@@ -28,7 +28,7 @@ PAGES = {
     "sequence": "/follow-up/heat-pump-intro", "leads": "/leads", "queue": "/queue",
     "tracker": "/tracker", "content": "/content", "domains": "/domains", "people": "/people",
 }  # fmt: skip
-ON_A_PHONE = ("today", "inbox", "conversation", "sequence", "leads", "tracker")
+ON_A_PHONE = ("today", "inbox", "conversation", "sequence", "leads", "tracker", "domain")
 IN_THE_DARK = ("conversation", "sequence")
 
 
@@ -78,6 +78,7 @@ def _draw(browser: Browser, link: str) -> None:
         ("conversation", "/inbox", "td a"),
         ("cluster", "/leads", 'a[href^="/leads/clusters/"]'),
         ("message", "/messages?direction=out&state=delivered", "td a"),
+        ("domain", "/domains", "td a"),
     ):
         page.goto(root + where)
         pages[name] = page.locator(which).first.get_attribute("href") or where

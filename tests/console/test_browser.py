@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 from sqlalchemy import select
 
 from console import access
@@ -89,12 +89,33 @@ async def test_every_page_fits_and_nothing_is_complained_of(
         f"/messages/{scene.sent}",
         f"/follow-up/{scene.sequence}",
         f"/leads/clusters/{scene.cluster}",
+        f"/domains/{scene.domain}",
     ]
     for path in paths:
         await page.goto(root + path)
         overflow = await page.evaluate("document.scrollingElement.scrollWidth - innerWidth")
         assert overflow <= 0, path
         assert await page.locator("h1").count() == 1, path
+    assert complaints == []
+
+
+async def test_what_goes_into_dns_is_copied_at_a_click(
+    chromium: Browser, store: Sessions, served: tuple[Scene, str]
+) -> None:
+    scene, root = served
+    page, complaints = await signed_in(chromium, store, scene, root, 1440)
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.goto(f"{root}/domains/{scene.domain}")
+    for number in (0, 1):  # The name and the value of the first record, a key of 392 characters.
+        button = page.locator("button.copy").nth(number)
+        wanted = await button.get_attribute("data-copy")
+        await button.click()
+        await expect(button).to_have_text("Copied")
+        assert await page.evaluate("navigator.clipboard.readText()") == wanted
+    await page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject('no'); }")
+    await page.locator("button.copy").nth(3).click()
+    await expect(page.locator("button.copy").nth(3)).to_have_text("Selected")
+    assert "v=DKIM1; k=ed25519" in await page.evaluate("getSelection().toString()")
     assert complaints == []
 
 

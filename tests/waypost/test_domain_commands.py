@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from config.load import load
 from mta import accounts
 from tests.mta.domains.test_service import other_keys
 from tests.peers.dns_server import DnsServer
+from waypost import housekeeping, roles
 from waypost.cli import main
+from waypost.wiring import appliance
 
 Say = Callable[..., str]
 
@@ -126,3 +130,23 @@ def test_a_domain_is_removed_when_asked_twice(said: Say, monkeypatch: pytest.Mon
     assert "No domain yet" in said("domain", "list")
     out = said("domain", "add", "acme.test", "--company", "Acme Ltd")
     assert "_dmarc.acme.test. 3600 IN TXT" in out
+
+
+def test_the_nightly_look_is_planned_and_keeps_what_it_finds(
+    said: Say, names: DnsServer, tmp_path: Path
+) -> None:
+    settings = load(tmp_path / "box" / "waypost.toml")
+    publish(names, said)
+
+    async def night() -> list[str]:
+        async with appliance(settings) as parts:
+            scheduler = AsyncIOScheduler(timezone="UTC")
+            roles._housekeeping(scheduler, parts)
+            jobs = {job.func: job for job in scheduler.get_jobs()}
+            job = jobs[housekeeping.check_domains]
+            await job.func(*job.args)
+            return [str(job.trigger)]
+
+    (trigger,) = asyncio.run(night())
+    assert "hour='3'" in trigger
+    assert "right" in said("domain", "list")
