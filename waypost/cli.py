@@ -297,6 +297,17 @@ def _work(commands: Commands) -> None:
         one.add_argument("--company")
         one.add_argument("--yes", action="store_true", help="for all destinations, do not ask")
 
+    shaping = _group(commands, "shaping", "how much mail a destination gets at a time")
+    one = _add(shaping, "explain", "shaping:explain", "which rules hold for a domain, and why")
+    one.add_argument("domain")
+    _add(shaping, "list", "shaping:show", "what was learnt of sites, and what is suspended")
+    stop = _add(shaping, "suspend", "shaping:suspend", "send nothing to a site for a while")
+    stop.add_argument("site")
+    stop.add_argument("--for", dest="span", required=True, metavar="TIME", help='such as "2h"')
+    stop.add_argument("--reason", default="", help="shown to others")
+    one = _add(shaping, "resume", "shaping:resume", "let mail to a site go on")
+    one.add_argument("site")
+
 
 def _reading(commands: Commands) -> None:
     parse = commands.add_parser("parse", help="take a raw message apart and explain it")

@@ -71,7 +71,7 @@ def read(text: str, file: str, base: Shaping | None = None) -> Shaping:
         table = at.table(named, name)
         fresh = replace(default, name=name, title="", source="", replies=())
         rule = _site(providers.get(name, fresh), table, place)
-        if not rule.mx and not rule.domains:
+        if not rule.mx and not rule.domains and ":" not in name:  # host:port is a smart host.
             raise place.wrong(
                 "", "matches nothing", 'Say mx = [".example.net"] or domains = [...].'
             )
