@@ -12,6 +12,7 @@ from pydantic_settings import (
 from config.sections.api import ApiSettings, WebhookSettings
 from config.sections.host import DnsSettings, HostSettings, LogSettings, StoreSettings
 from config.sections.mail import NoticesSettings, RelaySettings, ShapingSettings, SmtpSettings
+from config.sections.metrics import MetricsSettings
 from config.sections.work import (
     ConsoleSettings,
     EngineSettings,
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
     responder: ResponderSettings = Field(default_factory=ResponderSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import datetime
 from uuid import UUID
 
 _lock = threading.Lock()
@@ -25,3 +26,9 @@ def uuid7() -> UUID:
     tail = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
     value = (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | tail
     return UUID(int=value)
+
+
+def first_uuid7(instant: datetime) -> UUID:
+    """The smallest key of this instant's millisecond: keys below were made before."""
+    stamp = int(instant.timestamp() * 1000)
+    return UUID(int=stamp << 80 | 0x7 << 76 | 0b10 << 62)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import delete, or_, select, update
 
+from mta import queue_samples
 from mta.retry import OPEN
 from storage.sessions import EVERY_COMPANY
 from storage.tables import (
@@ -35,6 +36,15 @@ async def forget_sessions(parts: Appliance) -> None:
         await session.execute(delete(SignInLink).where(SignInLink.expires_at < now))
         over = or_(WebSession.ended_at.is_not(None), WebSession.last_seen_at < idle)
         await session.execute(delete(WebSession).where(over))
+
+
+async def sample_queue(parts: Appliance) -> None:
+    """Keeps how the queue stands now, for pictures and numbers."""
+    now = parts.clock()
+    async with parts.sessions.read(EVERY_COMPANY) as session:
+        samples = await queue_samples.count(session, now=now)
+    async with parts.sessions.begin(EVERY_COMPANY) as session:
+        await queue_samples.keep(session, samples, now=now)
 
 
 async def forget_sent(parts: Appliance) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,27 @@ async def serve_role(settings: Settings, role: str, name: str) -> None:
     run = {"mail": _mail, "engine": _engine, "web": _web}[role]
     async with appliance(settings) as parts:
         log.info("role.ready", role=name)
-        await run(parts, name, stop)
+        async with _measured(parts, name):
+            await run(parts, name, stop)
     log.info("role.stopped", role=name)
+
+
+@asynccontextmanager
+async def _measured(parts: Appliance, name: str) -> AsyncIterator[None]:
+    """Writes what this process measures, for as long as it runs."""
+    if not parts.settings.metrics.on:
+        yield
+        return
+    from mta import exposition, metrics
+
+    metrics.watch_store(parts.sessions.engine.sync_engine)
+    folder = exposition.folder_of(parts.settings.host.data)
+    writing = asyncio.create_task(exposition.keep_writing(folder, name, metrics.INSTRUMENTS))
+    try:
+        yield
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
 
 
 def role_names(settings: Settings) -> list[str]:
@@ -153,6 +173,7 @@ async def _engine(parts: Appliance, name: str, stop: asyncio.Event) -> None:
 def _housekeeping(scheduler: AsyncIOScheduler, parts: Appliance) -> None:
     every = {"seconds": HOUSEKEEPING_SECONDS, "coalesce": True, "max_instances": 1}
     scheduler.add_job(housekeeping.forget_sessions, "interval", args=[parts], **every)
+    scheduler.add_job(housekeeping.sample_queue, "interval", args=[parts], **every)
     night = {"hour": 3, "minute": 10, "jitter": 3000, "coalesce": True, "misfire_grace_time": 7200}
     scheduler.add_job(housekeeping.check_domains, "cron", args=[parts], max_instances=1, **night)
     hourly = {**every, "seconds": HOURLY_SECONDS}

@@ -41,6 +41,10 @@ class ConsoleSettings(Section):
     sign_in_link: Duration = timedelta(minutes=15)
     """How long a mailed sign-in link works."""
 
+    operators: tuple[str, ...] = ()
+    """E-mail addresses of users who run this host: they see the queue of every company and may
+    stop it; all others see their own company's."""
+
 
 class ResponderSettings(Section):
     """[responder] Reading replies and drafting answers."""

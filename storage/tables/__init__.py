@@ -16,6 +16,7 @@ from storage.tables.content import ContentItem, MediaChunk, MediaFile, Presentat
 from storage.tables.events import Cursor, Event, Hold
 from storage.tables.leads import Cluster, Lead, Referral
 from storage.tables.messages import Attempt, Delivery, Message, SpoolMark, Template
+from storage.tables.queue import QueueSample, QueueSuspension, RouteOverride, Trace
 from storage.tables.responses import Draft, Reading
 from storage.tables.senders import Credential, Domain, DomainCheck, DomainKeys
 from storage.tables.sequences import Enrolment, Sequence, SequenceVersion, StepRun
@@ -55,8 +56,11 @@ __all__ = [
     "Message",
     "Preference",
     "Presentation",
+    "QueueSample",
+    "QueueSuspension",
     "Reading",
     "Referral",
+    "RouteOverride",
     "Sequence",
     "SequenceVersion",
     "SignInLink",
@@ -68,6 +72,7 @@ __all__ = [
     "Template",
     "Topic",
     "TopicChoice",
+    "Trace",
     "User",
     "WebSession",
     "Webhook",

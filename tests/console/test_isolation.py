@@ -44,6 +44,7 @@ CASES = {
     "/follow-up/people/{id:str}": "enrolment",
     "/leads": None,
     "/leads/clusters/{id:str}": "cluster",
+    "/metrics": None,
     "/queue": None,
     "/tracker": None,
     "/tracker/tasks/{id:str}/done": "task",
@@ -76,6 +77,7 @@ CASES = {
 OPEN = {
     "/sign-in",
     "/sign-in/{secret:str}",
+    "/metrics",
     "/static/{name:str}",
     "/api/openapi.json",
     "/api/v1/openapi.json",
