@@ -32,6 +32,8 @@ async def test_every_table_of_companies_rows_can_be_limited() -> None:
         "company": "the companies themselves",
         "cursor": "how far a station is, over all companies",
         "spool_mark": "how far a file is sorted that has mail of all companies",
+        "queue_suspension": "what people stopped; the operator, for all companies",
+        "route_override": "where the operator sends mail instead, for all companies",
         "site_state": "how this appliance stands with a provider, for mail of all companies",
     }
     for table in Base.metadata.sorted_tables:
