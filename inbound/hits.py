@@ -42,6 +42,7 @@ from inbound.forms import (
     read_fields,
     read_invitation,
 )
+from inbound.showing import Showing
 from inbound.targets import target
 from mail.address import parse_address
 from mail.tokens import Token, TokenKeys, TokenKind, TokenProblem
@@ -113,14 +114,14 @@ class Pages:
             template = await session.get(Template, message.template_id)
             links = template.links if template else []
             url = target(links, token.slot, message.values)
-            opinion = await self._opinion(session, call, message.id, token.slot, len(links))
+            opinion = await self.opinion(session, call, message.id, token.slot, len(links))
         if not url:
             raise PageError(
                 404,
                 "This link leads nowhere",
                 "The message has no such link any more. Answer the mail and ask for it.",
             )
-        await self._record(company, Kind.CLICKED, message, opinion, slot=token.slot, url=url[:2000])
+        await self.record(company, Kind.CLICKED, message, opinion, slot=token.slot, url=url[:2000])
         return Response(b"", status_code=302, headers={"Location": _ascii_url(url)})
 
     async def open(self, call: Call) -> Response[Any]:
@@ -129,13 +130,14 @@ class Pages:
         company = await self.company(token)
         async with self.sessions.read(company) as session:
             message = await _message(session, token.subject)
-            opinion = await self._opinion(session, call, message.id, None, 0)
-        await self._record(company, Kind.OPENED, message, opinion, slot=None, url="")
+            opinion = await self.opinion(session, call, message.id, None, 0)
+        await self.record(company, Kind.OPENED, message, opinion, slot=None, url="")
         return Response(_PICTURE, media_type="image/gif")
 
-    async def _opinion(
+    async def opinion(
         self, session: AsyncSession, call: Call, message: UUID, slot: int | None, links: int
     ) -> Opinion:
+        """Whether a person or a machine called."""
         now = self.clock()
         delivered_at = await session.scalar(
             select(Delivery.finished_at).where(
@@ -155,9 +157,10 @@ class Pages:
         hit = Hit(now, call.method, headers, slot)
         return judge(hit, delivered_at=delivered_at, links=links, earlier=earlier)
 
-    async def _record(
+    async def record(
         self, company: UUID, kind: Kind, message: Message, opinion: Opinion, **payload: Any
     ) -> None:
+        """Keeps a hit as an event; a reader is served even if that fails."""
         try:
             async with self.sessions.begin(company) as session:
                 await publish(
@@ -336,6 +339,18 @@ class Pages:
 
     # What all pages share.
 
+    def gone(self) -> PageError:
+        """For what a token names and is there no more."""
+        return _gone()
+
+    def over(self, firm: Company) -> PageError:
+        """For a page that was taken back or has ended."""
+        return PageError(
+            410,
+            "This page is no longer shown",
+            f"{firm.name} has ended it. Answer the mail and ask if you still need it.",
+        )
+
     async def message(self, session: AsyncSession, key: UUID) -> Message:
         """A message that went out. Raises `PageError` if it is gone."""
         return await _message(session, key)
@@ -469,7 +484,7 @@ def _with_headers(extra: dict[str, str]) -> Callable[[AsgiMessage, Scope], Await
 def make_app(sessions: Sessions, settings: Settings, keys: TokenKeys, clock: Clock) -> Litestar:
     """The web application of the public host."""
     pages = Pages(sessions, settings, keys, clock)
-    choosing = Choosing(pages)
+    choosing, showing = Choosing(pages), Showing(pages)
     style = (_FOLDER / "style.css").read_bytes()
 
     async def css(call: Call) -> Response[Any]:
@@ -487,6 +502,8 @@ def make_app(sessions: Sessions, settings: Settings, keys: TokenKeys, clock: Clo
         ("/f/{token:str}", form, pages.forward),
         ("/k/{token:str}", form, pages.consent),
         ("/j/{token:str}", form, pages.join),
+        ("/p/{token:str}", seen, showing.page),
+        ("/p/{token:str}/{number:int}", seen, showing.file),
         ("/style.css", seen, css),
         (mail_policy.PATH, seen, mail_policy.MailPolicy(sessions, settings).show),
     ]

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from mail.tokens import Token, TokenKeys, TokenKind
+from mta.enclosures import FILES_SLOT, NO_PARTS, PRESENTATION_SLOT, Encoded
 from mta.links import SLOT_NAME
 from mta.mime import (
     Skeleton,
@@ -23,6 +24,7 @@ from mta.mime import (
     ids_field,
     leaf,
     mailbox_field,
+    multipart,
     split_head,
     take_apart,
     text_field,
@@ -86,6 +88,7 @@ class GenericMessage:
     key: str
     template: CompiledTemplate
     skeleton: Skeleton | None = None
+    encoded: Encoded = NO_PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +120,14 @@ class Composer:
         if generic.template.has_text:
             parts.append(leaf("text/plain; charset=utf-8", text))
         if generic.template.has_html:
-            parts.append(leaf("text/html; charset=utf-8", html))
+            shown = leaf("text/html; charset=utf-8", html)
+            if inline := generic.encoded.inline:
+                related = 'multipart/related; type="text/html"'
+                shown = multipart(related, f"=_r{generic.key}", [shown, *inline])
+            parts.append(shown)
         body = parts[0] if len(parts) == 1 else alternative(f"=_{generic.key}", parts)
+        if attached := generic.encoded.attached:
+            body = multipart("multipart/mixed", f"=_m{generic.key}", [body, *attached])
         return PersonalMessage(self.return_path(letter), head + body)
 
     def pass_on(self, raw: bytes, letter: Letter) -> PersonalMessage:
@@ -146,8 +155,14 @@ class Composer:
 
     def values(self, template: CompiledTemplate, letter: Letter) -> dict[str, Any]:
         """Merge fields, with this person's links where the template is bulk mail."""
+        pages: dict[str, Any] = {}
+        if template.enclosures.linked:
+            pages["files_url"] = self._link("p", letter, TokenKind.PRESENTATION, FILES_SLOT)
+        if template.enclosures.presentation:
+            shown = self._link("p", letter, TokenKind.PRESENTATION, PRESENTATION_SLOT)
+            pages["presentation_url"] = shown
         if not template.kind.bulk:
-            return dict(letter.values)
+            return {**letter.values, **pages}
         share = self._link("f", letter, TokenKind.SHARE)
         return {
             "forward_url": share,
@@ -158,6 +173,7 @@ class Composer:
             "unsubscribe_url": self._link("u", letter, TokenKind.UNSUBSCRIBE),
             "preferences_url": self._link("preferences", letter, TokenKind.PREFERENCES),
             "postal_address": letter.postal_address,
+            **pages,
             PIXEL_NAME: self._link("o", letter, TokenKind.OPEN),
             SLOT_NAME: [
                 self._tracked(letter, slot, target) for slot, target in enumerate(template.links)

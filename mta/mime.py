@@ -85,7 +85,12 @@ def leaf(content_type: str, text: str) -> bytes:
 
 def alternative(boundary: str, parts: Iterable[bytes]) -> bytes:
     """Parts that say the same in several forms, plainest first (RFC 2046 §5.1.4)."""
-    head = f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'.encode()
+    return multipart("multipart/alternative", boundary, parts)
+
+
+def multipart(kind: str, boundary: str, parts: Iterable[bytes]) -> bytes:
+    """Whole parts as one (RFC 2046 §5.1); `kind` may carry further parameters."""
+    head = f'Content-Type: {kind};\r\n boundary="{boundary}"\r\n\r\n'.encode()
     mark = f"--{boundary}".encode()
     inner = b"".join(mark + b"\r\n" + part + b"\r\n" for part in parts)
     return head + inner + mark + b"--\r\n"

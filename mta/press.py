@@ -23,6 +23,7 @@ from mail.tokens import Token, TokenKind
 from mta.accounts import signing_keys
 from mta.claims import Claim
 from mta.compose import Composer, GenericMessage, Letter
+from mta.enclosures import NOTHING, Enclosures, encode
 from mta.mime import take_apart
 from mta.outbound import Outbound
 from mta.ready_made import ReadyMade, ready_made
@@ -195,15 +196,21 @@ class Press:
         async with self._sessions.read(message.company_id) as session:
             found = select(Template).where(Template.id == message.template_id)
             template = (await session.scalars(found)).one_or_none()
-        if template is None:
-            raise PermanentError("The template of this message is gone.")
+            if template is None:
+                raise PermanentError("The template of this message is gone.")
+            enclosures = Enclosures.of(template.headers)
+            encoded = await encode(session, enclosures)
         compiled = CompiledTemplate(
-            TemplateKind.of(template.headers), template.subject, template.text, template.html
+            TemplateKind.of(template.headers),
+            template.subject,
+            template.text,
+            template.html,
+            enclosures if enclosures.kept() else NOTHING,
         )
         skeleton = None
         if template.spool is not None:
             skeleton = take_apart(await asyncio.to_thread(self._spool.read, template.spool))
-        made = GenericMessage(template.id.hex, compiled, skeleton)
+        made = GenericMessage(template.id.hex, compiled, skeleton, encoded)
         self._generic[template.id] = made
         if len(self._generic) > TEMPLATES:
             self._generic.popitem(last=False)

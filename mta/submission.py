@@ -22,6 +22,7 @@ from mail.address import Address, parse_address
 from mail.errors import PermanentError
 from mail.ids import uuid7
 from mail.tokens import Token
+from mta.enclosures import NOTHING, Enclosures, Shelf, shelf_for
 from mta.outbound import Outbound, load_outbound, outbound_of
 from mta.preferences import BULK_KINDS
 from mta.template import CompiledTemplate, TemplateKind, digest_of
@@ -51,7 +52,9 @@ class Order:
     answer, approval or system. `lane`: 0 interactive, 1 transactional, 2 bulk. `reply_token` is
     where an answer leads, by default to the message itself. After `expires` it isn't sent any more.
     `spool` is the place of a message that came by SMTP, whose attachments are taken from there;
-    `as_is` sends its body unchanged. `parsed` is kept with the message: `envelope` for instance.
+    `as_is` sends its body unchanged. `files` and `presentation` are keys of the company's files
+    that go with it and of the page that it leads to (`mta.enclosures`). `parsed` is
+    kept with the message: `envelope` for instance.
     """
 
     key: str
@@ -81,6 +84,8 @@ class Order:
     spool: dict[str, Any] | None = None
     as_is: bool = False
     literal: bool = False
+    files: tuple[str, ...] = ()
+    presentation: str = ""
     parsed: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,10 +96,12 @@ class _Compiled:
         self._size = size
         self._kept: OrderedDict[str, CompiledTemplate] = OrderedDict()
 
-    def get(self, digest: str, kind: TemplateKind, order: Order) -> CompiledTemplate:
+    def get(
+        self, digest: str, kind: TemplateKind, order: Order, enclosures: Enclosures
+    ) -> CompiledTemplate:
         made = self._kept.pop(digest, None)
         if made is None:
-            made = CompiledTemplate(kind, order.subject, order.text, order.html)
+            made = CompiledTemplate(kind, order.subject, order.text, order.html, enclosures)
         self._kept[digest] = made
         if len(self._kept) > self._size:
             self._kept.popitem(last=False)
@@ -161,6 +168,11 @@ async def submit_many(
     known = await _known(session, keys)
     domains = await _domains(session)
     nowhere = await _lacks_postal_address(session, orders)
+    shelf = await shelf_for(
+        session,
+        [key for order in orders for key in order.files],
+        [order.presentation for order in orders],
+    )
     results: list[Submitted | PermanentError | None] = [None] * len(orders)
     fresh: list[tuple[int, Order, _Checked]] = []
     taken: set[str] = set()
@@ -173,7 +185,7 @@ async def submit_many(
                     "kind: bulk mail needs the company's postal address in its footer. Give it "
                     f'with `waypost company bulk "{nowhere}" --postal-address "…"`.'
                 )
-            fresh.append((place, order, _check(order, domains)))
+            fresh.append((place, order, _check(order, domains, shelf, now)))
             taken.add(order.key)
         except PermanentError as error:
             results[place] = error
@@ -232,7 +244,7 @@ class _Checked:
     compiled: CompiledTemplate | None = None
 
 
-def _check(order: Order, domains: Sequence[Domain]) -> _Checked:
+def _check(order: Order, domains: Sequence[Domain], shelf: Shelf, now: datetime) -> _Checked:
     sender, recipient = _address(order.sender, "sender"), _address(order.recipient, "recipient")
     kind, values = _checked(order)
     domain = best_domain(domains, sender.domain)
@@ -247,8 +259,13 @@ def _check(order: Order, domains: Sequence[Domain]) -> _Checked:
             raise PermanentError("spool: mail that goes out as it is needs its place.")
         subject = _one_line(order.subject)[:900]
         return _Checked(sender, recipient, domain, subject, values, destination)
-    digest = digest_of(kind, order.subject, order.text, order.html, order.spool)
-    compiled = _compiled.get(digest, kind, order)
+    enclosures = NOTHING
+    if order.files or order.presentation:
+        if order.spool is not None:
+            raise PermanentError("files: mail that came by SMTP has its attachments with it.")
+        enclosures = shelf.enclosures(order.files, order.presentation, order.html, now=now)
+    digest = digest_of(kind, order.subject, order.text, order.html, order.spool, enclosures)
+    compiled = _compiled.get(digest, kind, order, enclosures)
     subject = compiled.check(values)
     return _Checked(sender, recipient, domain, subject, values, destination, digest, kind, compiled)
 
@@ -372,7 +389,7 @@ async def _templates(
             "subject": order.subject,
             "text": order.text,
             "html": order.html,
-            "headers": made.kind.kept(),
+            "headers": {**made.kind.kept(), **made.compiled.enclosures.kept()},
             "links": made.compiled.links,
             "spool": order.spool,
             "created_at": now,

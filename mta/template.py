@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mail.errors import PermanentError
+from mta.enclosures import NOTHING, Enclosures
 from mta.links import SLOT_NAME, Links
 from mta.merge import MergeField
 
@@ -61,13 +62,27 @@ class TemplateKind:
 class CompiledTemplate:
     """Fills in subject, text and HTML for one person at a time."""
 
-    def __init__(self, kind: TemplateKind, subject: str, text: str, html: str) -> None:
+    def __init__(
+        self,
+        kind: TemplateKind,
+        subject: str,
+        text: str,
+        html: str,
+        enclosures: Enclosures = NOTHING,
+    ) -> None:
         """Raises `PermanentError` naming the field and line that is wrong."""
+        self.enclosures = enclosures
         self.kind = kind
         self.has_text, self.has_html = bool(text) or not html, bool(html)
         links = Links()
         ready = _escaped if kind.literal else str
         text, html = ready(text), ready(html)
+        more_text, more_html = enclosures.below(text, html)
+        if self.has_text:
+            text = text.rstrip() + more_text if more_text else text
+        if html and more_html:
+            place, close = _end_of(html)
+            html = html[:place] + close + more_html + html[place:]
         if kind.bulk:
             text, html = _with_footer(text, html, add_text=self.has_text)
         self.subject = MergeField("subject", ready(subject))
@@ -89,16 +104,24 @@ class CompiledTemplate:
         stand_in = "https://check.invalid/c/" + "x" * 46
         own = {SLOT_NAME: [stand_in] * len(self.links), PIXEL_NAME: stand_in}
         trial = {**offered, **values, **own} if self.kind.bulk else dict(values)
+        if self.enclosures is not NOTHING:
+            trial |= {"files_url": stand_in, "presentation_url": stand_in}
         self.text.fill(trial)
         self.html.fill(trial)
         return self.subject_for(trial)
 
 
 def digest_of(
-    kind: TemplateKind, subject: str, text: str, html: str, spool: Mapping[str, Any] | None
+    kind: TemplateKind,
+    subject: str,
+    text: str,
+    html: str,
+    spool: Mapping[str, Any] | None,
+    enclosures: Enclosures = NOTHING,
 ) -> str:
     """Names a template by its content, so that a campaign has one row."""
-    whole = json.dumps([kind.kept(), subject, text, html, spool], sort_keys=True)
+    kept = {**kind.kept(), **enclosures.kept()}
+    whole = json.dumps([kept, subject, text, html, spool], sort_keys=True)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
