@@ -222,6 +222,13 @@ def _judge_dmarc(judge: Judge, text: str, answers: Answers, domain: str, reply: 
             "speaks for the mail then, and what loses its signature on the way fails.",
             "Take aspf=s out.",
         )
+    if given.get("adkim", "r").lower() == "s":
+        return judge.advice(
+            "strict_dkim",
+            f"adkim=s: mail that you send from names below {domain} is signed by {domain}, and "
+            "fails.",
+            "Take adkim=s out, or add each such name as a domain of its own.",
+        )
     if not given.get("rua"):
         return judge.advice(
             "no_reports",

@@ -83,6 +83,9 @@ def parse_spf(text: str) -> Spf:
         if problem:
             problems.append(problem)
         terms.append(term)
+    for name in ("redirect", "exp"):  # RFC 7208 §6.
+        if sum(term.modifier and term.name == name for term in terms) > 1:
+            problems.append(f'"{name}=" stands more than once')
     return Spf(tuple(terms), tuple(problems))
 
 
@@ -232,7 +235,8 @@ def mend(texts: Sequence[str], mechanisms: Iterable[str]) -> str:
             elif term.name == "redirect" and term.modifier:
                 redirects.append(term.value)
             elif term.modifier:
-                rest.append(term.text)
+                if term.name != "exp" or not any(one.startswith("exp=") for one in rest):
+                    rest.append(term.text)
             elif not _problem(term) and term.text.lower() not in map(str.lower, words):
                 words.append(term.text)
     words += [one for one in mechanisms if one.lower() not in map(str.lower, words)]

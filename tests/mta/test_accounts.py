@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mail.errors import ConfigError
+from mta import accounts
 from mta.accounts import (
     add_credential,
     add_domain,
@@ -37,6 +38,16 @@ async def test_a_domain_belongs_to_one_company(
         found = await domain_of(session, "x@news.acme.test")
     assert found is not None
     assert found.name == "acme.test"
+
+
+async def test_a_company_has_so_many_domains_and_no_more(
+    store: Sessions, acme: Tenant, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "MAX_DOMAINS", 2)
+    async with store.begin(acme.id) as session:
+        await add_domain(session, seal, "two.test", now=MONDAY)
+        with pytest.raises(ConfigError, match="2 domains already"):
+            await add_domain(session, seal, "three.test", now=MONDAY)
 
 
 async def test_passwords_work_until_they_are_revoked(

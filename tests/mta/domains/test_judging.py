@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta.domains import check
+from mta.domains.answers import Answers, UnaskedError, settle
 from mta.domains.check import check_domain_records, check_machine, is_published, is_ready, worst
 from mta.domains.findings import Finding, State
 from mta.domains.records import Machine, domain_records, text_strings, zone_file
+from mta.domains.spf_record import is_spf, mend, parse_spf
 from mta.resolver import Look
 from tests.conftest import MONDAY
 from tests.mta.domains.town import ED_KEY, MACHINE, PAIR, RSA_KEY, Town
@@ -117,6 +120,11 @@ WITH_ADDRESSES = "v=spf1 a:mail.acme.test ip4:5.9.1.1 ip6:2a01:4f8::25 -all"
         (["v=spf1 a:mail.acme.test"], "no_end", "v=spf1 a:mail.acme.test ~all"),
         (["v=spf1 -all a:mail.acme.test"], "shut_out", WITH_ADDRESSES),
         (["v=spf1 ptr a:mail.acme.test -all"], "ptr", ""),
+        (
+            ["v=spf1 a:mail.acme.test exp=a.test exp=b.test -all"],
+            "bad_spf",
+            "v=spf1 a:mail.acme.test -all exp=a.test",
+        ),
         (["v=spf1 a:mail.acme.test include:gone.test -all"], "broken_include", ""),
         (["v=spf1 a:mail.acme.test include:acme.test -all"], "broken_include", ""),
         (
@@ -212,6 +220,7 @@ async def test_spf_that_dns_does_not_tell_about_is_unsure() -> None:
         ("v=DMARC1; p=none; rua=a@acme.test", "bad_report_address"),
         ("v=DMARC1; p=none; rua=mailto:a@reports.test!10m", "reports_refused"),
         ("v=DMARC1; p=none; aspf=s; rua=mailto:a@acme.test", "strict_spf"),
+        ("v=DMARC1; p=none; adkim=s; rua=mailto:a@acme.test", "strict_dkim"),
         ('"v=DMARC1; p=none"', "extra_quotes"),
         ("v=spf1 -all", "bad_version"),
         ("unrelated", "missing"),
@@ -318,6 +327,25 @@ async def test_no_answer_is_a_finding_of_its_own_everywhere() -> None:
     assert all("did not tell" in f.problem and f.remedy for f in found)
 
 
+async def test_name_servers_that_never_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Town):
+        async def look(self, name: str, kind: str) -> Look:
+            if name.startswith("_dmarc"):
+                await asyncio.sleep(30)
+            return await super().look(name, kind)
+
+    monkeypatch.setattr(check, "SECONDS", 0.05)
+    found = await Slow().findings()
+    unsure = [f.record.name for f in found if f.state is State.UNSURE]
+    assert unsure == ["_dmarc.acme.test"]
+
+    class Endless(Answers):
+        def look(self, name: str, kind: str) -> Look:
+            raise UnaskedError(name, kind)
+
+    assert await settle(lambda a: a.look("x.test", "TXT"), Endless(), Town()) is None
+
+
 async def test_a_change_made_lately_may_not_be_seen_yet() -> None:
     town = Town()
     town.put("_dmarc.acme.test", "TXT", "v=DMARC1; p=no", ttl=3541)
@@ -360,6 +388,35 @@ def test_a_zone_file_is_read_back_as_it_was_meant() -> None:
 def test_text_strings_keep_every_byte(text: str) -> None:
     read: Any = dns.rdata.from_text("IN", "TXT", " ".join(text_strings(text)))
     assert b"".join(read.strings) == text.encode()
+
+
+sign = st.sampled_from(["", "+", "-", "~", "?"])
+mechanism = st.sampled_from(
+    ["a", "mx", "a:x.test", "mx:y.test/24", "ip4:9.9.9.9", "ip6:2a01::/32", "include:z.test",
+     "ptr", "exists:%{i}.x.test", "all", "foo:bar", "ip4:nonsense", "include:"]
+)  # fmt: skip
+modifier = st.sampled_from(["redirect=r.test", "exp=e.test", "unknown=1"])
+terms = st.lists(st.tuples(sign, mechanism).map("".join) | modifier, max_size=8)
+spf_records = st.lists(
+    terms.map(lambda words: " ".join(["v=spf1", *words])), min_size=1, max_size=3
+)
+
+
+@given(spf_records, st.lists(st.sampled_from(["a:mail.acme.test", "ip4:5.9.1.1"]), unique=True))
+def test_what_is_mended_is_one_record_that_can_be_read(texts: list[str], ours: list[str]) -> None:
+    value = mend(texts, ours)
+    spf = parse_spf(value)
+    assert is_spf(value)
+    assert spf.problems == ()
+    words = value.split()
+    assert set(ours) <= set(words)
+    assert words.count("+all") == 0
+    redirects = [term for term in spf.terms if term.name == "redirect"]
+    assert bool(spf.all_sign) != bool(redirects)
+    assert mend([value], ours) == value
+    kept = {term.text for text in texts for term in parse_spf(text).terms if ":" in term.text}
+    readable = {word for word in kept if not parse_spf(f"v=spf1 {word}").problems}
+    assert {word.lower() for word in readable} <= {word.lower() for word in words}
 
 
 WORDS = [
