@@ -21,6 +21,7 @@ def test_answers_as_mail_are_switched(tmp_path: Path, capsys: pytest.CaptureFixt
 
     on, off = ("--forward-replies", "yes"), ("--forward-replies", "no")
     assert "ann@example.test gets" in said("user", "set", "Ann@example.test", *on)
+    assert "answers as mail" in said("user", "list")
     assert "does not get" in said("user", "set", "ann@example.test", *off)
     assert "No user has" in said("user", "set", "bo@example.test", *on, code=1)
     assert "of example.test go on" in said("domain", "set", "Example.test.", *on)

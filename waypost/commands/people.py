@@ -89,10 +89,18 @@ def list_users(chosen: Namespace) -> int:
         async with parts.sessions.read(EVERY_COMPANY) as session:
             found = (await session.execute(query.order_by(Company.number, User.email))).all()
         rows = [
-            (user.email, user.name, user.role, company, "no" if user.disabled_at else "yes")
+            (
+                user.email,
+                user.name,
+                user.role,
+                company,
+                "no" if user.disabled_at else "yes",
+                "yes" if user.forward_replies else "no",
+            )
             for user, company in found
         ]
-        table(("email", "name", "role", "company", "may sign in"), rows, "No user yet.")
+        heads = ("email", "name", "role", "company", "may sign in", "answers as mail")
+        table(heads, rows, "No user yet.")
         return 0
 
     return run(chosen, work)
