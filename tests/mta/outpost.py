@@ -36,9 +36,10 @@ class Outpost:
         spool: Spool,
         settings: Settings,
         resolver: Resolver,
+        dns: DnsServer,
     ) -> None:
         self.service, self.sink, self.spool, self.settings = service, sink, spool, settings
-        self.resolver = resolver
+        self.resolver, self.dns = resolver, dns
         self.ports = service.listener.ports
 
 
@@ -79,7 +80,7 @@ async def outpost(
         await service.start()
         running = asyncio.create_task(service.run())
         try:
-            yield Outpost(service, sink, spool, settings, resolver)
+            yield Outpost(service, sink, spool, settings, resolver, dns)
         finally:
             await service.stop()
             await running

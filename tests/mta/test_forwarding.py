@@ -34,6 +34,7 @@ from storage.tables import Arrival, Domain, Hold, Message, Suppression, User
 from tests.conftest import MONDAY
 from tests.mta.house import Tenant, order
 from tests.mta.outpost import Outpost, now, outpost, until
+from tests.mta.test_arc import RECORD, sealed
 
 REPLY = (
     b"From: Ann <ann@customer.test>\r\nTo: Bo of Acme <%s>\r\nSubject: Re: Hello Ann\r\n"
@@ -191,6 +192,47 @@ async def test_an_answer_reaches_the_rep_unchanged(
     cv, _, reason = dkim.arc_verify(taken.content, dnsfunc=key_of(scene.acme, seal))
     assert (cv, reason) == (b"pass", "success")
     assert b"ARC-Authentication-Results: i=1; mail.acme.test;\r\n\tspf=" in taken.content
+
+
+async def test_a_chain_of_servers_before_us_is_made_longer(
+    scene: Scene, keys: TokenKeys, seal: Seal
+) -> None:
+    await scene.switch(user=True)
+    address = scene.reply_address(keys)
+    raw = REPLY % (address.encode(), scene.sent.rfc_message_id.encode())
+    name = "r1._domainkey.one.test"
+    scene.post.dns.zone[name] = {"TXT": [RECORD]}
+    await scene.bring("ann@customer.test", address, sealed(raw, "one.test"))
+    await until(lambda: scene.post.sink.taken)
+    content = scene.post.sink.taken[0].content
+    ours = key_of(scene.acme, seal)
+
+    def key(asked: bytes, timeout: int = 5) -> bytes | None:
+        return RECORD.encode() if asked.decode().rstrip(".") == name else ours(asked)
+
+    cv, results, reason = dkim.arc_verify(content, dnsfunc=key)
+    assert (cv, reason) == (b"pass", "success")
+    assert [one["cv"] for one in results] == [b"pass", b"none"]
+    assert b"arc=pass" in content
+
+
+@pytest.mark.parametrize(("broken", "seals"), [(False, 1), (True, 2)])
+async def test_a_chain_that_nobody_can_check_is_left_as_it_is(
+    scene: Scene, keys: TokenKeys, broken: bool, seals: int
+) -> None:
+    await scene.switch(user=True)
+    address = scene.reply_address(keys)
+    raw = sealed(REPLY % (address.encode(), scene.sent.rfc_message_id.encode()), "one.test")
+    if broken:  # That is known for sure, and sealed as a failure.
+        scene.post.dns.zone["r1._domainkey.one.test"] = {"TXT": [RECORD]}
+        raw = raw.replace(b"two of them", b"ten of them")
+    else:
+        scene.post.dns.failing.add("r1._domainkey.one.test")
+    await scene.bring("ann@customer.test", address, raw)
+    await until(lambda: scene.post.sink.taken)
+    content = scene.post.sink.taken[0].content
+    assert content.count(b"ARC-Seal:") == seals
+    assert (b"cv=fail" in content) is broken
 
 
 async def test_what_bounces_goes_back_to_the_author(scene: Scene, keys: TokenKeys) -> None:

@@ -20,6 +20,7 @@ from bus import stations as stations_module
 from bus.events import Kind, publish
 from bus.stations import Line
 from config.settings import Settings
+from inbound import service as inbound
 from inbound.authentication import Envelope, authenticate
 from inbound.bounce import find_bounces
 from inbound.parse import parse
@@ -27,6 +28,7 @@ from mail.errors import TemporaryError
 from mail.tokens import TokenKeys
 from mta import notices_station
 from mta.accounts import add_credential, dns_records
+from mta.notices import Action, Origin, Report, make_dsn
 from mta.notices_station import station
 from mta.queue_control import Which, bounce
 from mta.spool import Spool
@@ -358,6 +360,68 @@ async def test_a_handed_over_message_is_reported_where_that_was_asked_for(
     found = find_bounces(parse(raw))
     assert found is not None
     assert found.success
+
+
+async def test_a_bounce_from_afar_becomes_a_report(
+    store: Sessions, acme: Tenant, keys: TokenKeys, seal: Seal, tmp_path: Path
+) -> None:
+    async with outpost(store, keys, seal, tmp_path, "customer.test", "acme.test") as post:
+        told = station(sessions=store, settings=post.settings, spool=post.spool, clock=now)
+        reads = inbound.stations(
+            sessions=store,
+            settings=post.settings,
+            keys=keys,
+            spool=post.spool,
+            resolver=post.resolver,
+            clock=now,
+        )
+        line = Line(store, [told, *reads], tick=0.1)
+        place = await post.spool.append(RAW)
+        async with store.begin(acme.id) as session:
+            envelope = {"sender": "bo@acme.test", "ret": "FULL"}
+            await submit(session, order(spool=place, parsed={"envelope": envelope}), now=now())
+        post.service.wake()
+        await until(lambda: post.sink.taken)
+        went = post.sink.taken.pop()
+        from_afar = make_dsn(
+            Report(
+                action=Action.FAILED,
+                recipient="ann@customer.test",
+                origin=Origin(went.mail_from),
+                submitted_at=now(),
+                code=552,
+                said="5.2.2 the mailbox is full",
+                remote="store.customer.test",
+                original=went.content,
+            ),
+            at=now(),
+            host="mx.customer.test",
+            domain="customer.test",
+            message_id="<late@customer.test>",
+            max_returned=0,
+        )
+
+        def bring() -> None:
+            with smtplib.SMTP("127.0.0.1", post.ports["mx"], timeout=10) as client:
+                client.sendmail("", [went.mail_from], from_afar)
+
+        await asyncio.to_thread(bring)
+
+        async def filed() -> bool:
+            await line.drain()
+            return bool(await reports(store))
+
+        await until(filed)
+        post.service.wake()
+        await until(lambda: post.sink.taken)
+    (taken,) = post.sink.taken
+    assert taken.recipients == ["bo@acme.test"]
+    found = find_bounces(parse(taken.content))
+    assert found is not None
+    (bounce,) = found.bounces
+    assert (bounce.recipient, bounce.status) == ("ann@customer.test", "5.2.2")
+    assert found.original_message_id == "m1@acme.test"
+    assert b"Remote-MTA: dns; customer.test\r\n" in taken.content
 
 
 async def test_giving_up_by_hand_is_told(desk: Desk) -> None:
