@@ -8,6 +8,7 @@ from litestar import Response
 
 from console.desk import Call, Desk
 from console.queries import waiting
+from mta.domains import service
 
 
 async def show(desk: Desk, call: Call) -> Response[Any]:
@@ -18,6 +19,13 @@ async def show(desk: Desk, call: Call) -> Response[Any]:
         drafts = await waiting.inbox(session, who, everything=False, before=None)
         tasks = await waiting.open_tasks(session, who)
         steps = await waiting.first_steps(session)
+        domains = await service.troubled(session) if who.may_manage else []
     return desk.page(
-        "today.html", who, figures=figures, drafts=drafts[:5], tasks=tasks[:8], steps=steps
+        "today.html",
+        who,
+        figures=figures,
+        drafts=drafts[:5],
+        tasks=tasks[:8],
+        steps=steps,
+        domains=domains,
     )

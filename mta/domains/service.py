@@ -175,6 +175,7 @@ class DomainChecks:
         report = Report(domain.name, now, tuple(findings), tuple(about), drifted, switched)
         if is_ready(findings) and domain.verified_at is None:
             domain.verified_at = now
+        domain.checks = {"state": str(report.state), "at": now.isoformat()}
         session.add(
             DomainCheck(
                 domain_id=domain.id,
@@ -214,6 +215,12 @@ class DomainChecks:
             if report is not None:
                 reports.append(report)
         return reports
+
+
+async def troubled(session: AsyncSession) -> list[Domain]:
+    """Domains whose last check found something wrong."""
+    domains = (await session.scalars(select(Domain).order_by(Domain.name))).all()
+    return [domain for domain in domains if domain.checks.get("state") == State.WRONG]
 
 
 async def last_right(session: AsyncSession, domain: Domain) -> dict[Place, datetime]:

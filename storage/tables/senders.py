@@ -16,6 +16,8 @@ class Domain(Keyed, CompanyScoped, Base):
     """A sending domain with its DKIM keys (sealed PEM) and the domain that replies come to.
 
     `forward_replies`: people's answers to mail of this domain also go to whoever it was from.
+
+    `checks` sums up the last look at DNS: its state and when; `DomainCheck` has the findings.
     """
 
     __tablename__ = "domain"

@@ -105,6 +105,7 @@ async def test_following_the_page_makes_a_domain_ready(
     page = await reader.page()
     assert "Ready: mail of this domain is signed and believed" in page
     assert "dns-wrong" not in page
+    assert "DNS is wrong for" not in (await reader.client.get("/")).text
     assert "There already." in (await reader.client.get(f"{reader.path}/zone")).text
     assert (await reader.press("check")).headers["location"].endswith("said=soon")
     assert "right</span>" in (await reader.client.get("/domains")).text
@@ -115,6 +116,7 @@ async def test_following_the_page_makes_a_domain_ready(
     page = await reader.page()
     assert "so they never come here" in page
     assert "something was changed since" in page
+    assert "DNS is wrong for" in (await reader.client.get("/")).text
 
 
 async def test_new_keys_are_made_published_and_signed_with(
