@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mail.address import parse_address
 from mail.errors import ConfigError
+from mta.enclosures import MAX_ATTACH_UP_TO
 from storage.sessions import EVERY_COMPANY, Sessions, company_of
 from storage.tables import Audit, Company, SignInLink, User, WebSession
 
@@ -62,11 +63,12 @@ def set_bulk_policy(
     mails: int | None = None,
     days: int | None = None,
     unsubscribe: str | None = None,
+    attach_up_to: int | None = None,
 ) -> None:
     """What bulk mail of this company has to keep to; None leaves a thing as it is.
 
     `mails` within `days` to one person (0 mails: no limit); `unsubscribe` is company or topic, what
-    one click ends. Raises `ConfigError`.
+    one click ends; `attach_up_to` bytes go as attachments, more as a link. Raises `ConfigError`.
     """
     policy = dict(company.policy)
     if postal_address is not None:
@@ -87,6 +89,10 @@ def set_bulk_policy(
         if unsubscribe not in ("company", "topic"):
             raise ConfigError('unsubscribe is "company" or "topic".')
         policy["unsubscribe"] = unsubscribe
+    if attach_up_to is not None:
+        if not 0 <= attach_up_to <= MAX_ATTACH_UP_TO:
+            raise ConfigError(f"Attachments are 0 to {MAX_ATTACH_UP_TO >> 20} MiB; more is a link.")
+        policy["attach_up_to"] = attach_up_to
     company.policy = policy
 
 

@@ -27,6 +27,7 @@ from console.pages import (
     people,
     queue,
     sign_in,
+    suppressions,
     today,
     work,
 )
@@ -84,6 +85,9 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.POST, "/domains/{id:str}/check", domains.check),
     (HttpMethod.POST, "/domains/{id:str}/rotate", domains.rotate),
     (HttpMethod.POST, "/domains/{id:str}/remove", domains.remove),
+    (HttpMethod.GET, "/suppressions", suppressions.show),
+    (HttpMethod.POST, "/suppressions", suppressions.add),
+    (HttpMethod.POST, "/suppressions/remove", suppressions.remove),
     (HttpMethod.GET, "/people", company.people),
     (HttpMethod.POST, "/people", people.forward),
 )

@@ -27,6 +27,7 @@ PAGES = {
     "today": "/", "inbox": "/inbox?all=1", "messages": "/messages", "follow-up": "/follow-up",
     "sequence": "/follow-up/heat-pump-intro", "leads": "/leads", "queue": "/queue",
     "tracker": "/tracker", "content": "/content", "domains": "/domains", "people": "/people",
+    "suppressions": "/suppressions",
 }  # fmt: skip
 ON_A_PHONE = ("today", "inbox", "conversation", "sequence", "leads", "tracker", "domain")
 IN_THE_DARK = ("conversation", "sequence")

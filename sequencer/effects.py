@@ -251,8 +251,16 @@ async def _mail(session: AsyncSession, case: Case, mail: Mail) -> Message:
         thread_id=before.thread_id if before else None,
         in_reply_to=before.rfc_message_id if before else "",
         references=before.references if before else "",
+        files=_files(item),
+        presentation=str(item.descriptors.get("presentation") or ""),
     )
     return await submit(session, order, now=case.now)
+
+
+def _files(item: ContentItem) -> tuple[str, ...]:
+    """The keys of files that go with the mail: one, or a list of them, under `files`."""
+    named = item.descriptors.get("files") or []
+    return tuple(map(str, named)) if isinstance(named, list) else (str(named),)
 
 
 def _subject(item: ContentItem) -> str:

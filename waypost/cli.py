@@ -136,6 +136,7 @@ def _people(commands: Commands) -> None:
     bulk.add_argument("--postal-address", help="shown under bulk mail, as laws ask")
     bulk.add_argument("--most", type=int, metavar="N", help="bulk mails to one person; 0: no limit")
     bulk.add_argument("--days", type=int, metavar="D", help="within so many days (7)")
+    bulk.add_argument("--attach", type=int, metavar="MIB", help="larger attachments go as a link")
     bulk.add_argument("--unsubscribe", choices=("company", "topic"), help="what one click ends")
     add = _add(company, "add", "people:add_company", "add a company")
     add.add_argument("name")
@@ -250,6 +251,31 @@ def _work(commands: Commands) -> None:
     remove = _add(topic, "remove", "suppressions:remove_topic", "take one away")
     remove.add_argument("key")
     for one in (add, listing, remove):
+        one.add_argument("--company", required=True)
+
+    media = _group(commands, "media", "files to attach and to show")
+    add = _add(media, "add", "media:add", "add a file, or a new version of one")
+    add.add_argument("file")
+    add.add_argument("--key", help="what mails call it (from its name)")
+    add.add_argument("--title", default="", help="shown above it")
+    listing = _add(media, "list", "media:show", "list them")
+    for one in (add, listing):
+        one.add_argument("--company", required=True)
+
+    presentation = _group(commands, "presentation", "pages that show files behind a link")
+    make = _add(presentation, "set", "media:set_presentation", "make or change one")
+    make.add_argument("key")
+    make.add_argument("--title", required=True)
+    make.add_argument("--text", default="", help="above the files")
+    make.add_argument("--language", default="en")
+    make.add_argument(
+        "--item", action="append", required=True, metavar="KEY[:CAPTION]", help="a file, in order"
+    )
+    make.add_argument("--days", type=int, metavar="N", help="shown for so long")
+    listing = _add(presentation, "list", "media:list_presentations", "list them")
+    stop = _add(presentation, "withdraw", "media:withdraw", "show it no longer")
+    stop.add_argument("key")
+    for one in (make, listing, stop):
         one.add_argument("--company", required=True)
 
     content = _group(commands, "content", "what the company has to say")

@@ -23,7 +23,7 @@ ARGUMENTS = [
 ]  # fmt: skip
 PAGES = (
     "/", "/inbox", "/inbox?all=1", "/review", "/messages", "/follow-up", "/leads", "/queue",
-    "/tracker", "/content", "/domains", "/people",
+    "/tracker", "/content", "/domains", "/suppressions", "/people",
 )  # fmt: skip
 
 

@@ -55,6 +55,8 @@ CASES = {
     "/domains/{id:str}/check": "domain",
     "/domains/{id:str}/rotate": "domain",
     "/domains/{id:str}/remove": "domain",
+    "/suppressions": None,
+    "/suppressions/remove": None,
     "/people": None,
     "/static/{name:str}": "style.css",
     "/api/openapi.json": None,

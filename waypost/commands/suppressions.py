@@ -12,6 +12,7 @@ from sqlalchemy import select
 from console import access
 from mail.errors import PermanentError
 from mta import preferences, suppression
+from mta.enclosures import ATTACH_UP_TO
 from storage.sessions import EVERY_COMPANY
 from storage.tables import Company, Topic
 from waypost.commands.running import company_named, run
@@ -194,10 +195,13 @@ def bulk_policy(chosen: Namespace) -> int:
                 mails=chosen.most,
                 days=chosen.days,
                 unsubscribe=chosen.unsubscribe,
+                attach_up_to=None if chosen.attach is None else chosen.attach << 20,
             )
         cap = preferences.Cap.of(company.policy)
         limit = f"{cap.mails} in {cap.days} days to one person" if cap else "no limit"
         ends = "its topic" if company.policy.get("unsubscribe") == "topic" else "all mail"
+        attach = int(company.policy.get("attach_up_to", ATTACH_UP_TO)) >> 20
+        print(f"attachments      up to {attach} MiB; what is more goes as a link")
         print(f"postal address   {company.postal_address or '(none: no bulk mail can be sent)'}")
         print(f"at most          {limit}")
         print(f"unsubscribe ends {ends}")
