@@ -26,9 +26,11 @@ from console.pages import (
     numbers,
     people,
     queue,
+    reference,
     sign_in,
     suppressions,
     today,
+    webhooks,
     work,
 )
 from mail.tokens import TokenKeys
@@ -89,6 +91,9 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.POST, "/suppressions", suppressions.add),
     (HttpMethod.POST, "/suppressions/remove", suppressions.remove),
     (HttpMethod.GET, "/people", company.people),
+    (HttpMethod.GET, "/webhooks", webhooks.show),
+    (HttpMethod.POST, "/webhooks", webhooks.act),
+    (HttpMethod.GET, "/api", reference.show),
     (HttpMethod.POST, "/people", people.forward),
 )
 

@@ -200,6 +200,27 @@ def _people(commands: Commands) -> None:
     remove.add_argument("name")
     remove.add_argument("--yes", action="store_true", help="do not ask")
 
+    webhook = _group(commands, "webhook", "servers of companies that are told of events")
+    add = _add(webhook, "add", "webhooks:add", "add one; its secret is shown once")
+    add.add_argument("url")
+    add.add_argument("--company", required=True)
+    add.add_argument("--kind", action="append", metavar="KIND", help="of events (all)")
+    add.add_argument("--description", default="")
+    listing = _add(webhook, "list", "webhooks:show", "list them and their trouble")
+    listing.add_argument("--company")
+    for action, words in (
+        ("remove", "forget one"),
+        ("rotate", "make a new secret; the old one signs too for a day"),
+        ("replay", "tell it again"),
+        ("enable", "switch one on and try at once"),
+        ("disable", "switch one off; what happens meanwhile waits"),
+    ):
+        one = _add(webhook, action, "webhooks:act", words)
+        one.set_defaults(action=action)
+        one.add_argument("id")
+        if action == "replay":
+            one.add_argument("--hours", type=int, default=24, help="so far back (24)")
+
     mailbox = _group(commands, "mailbox", "mailboxes that are fetched by IMAP")
     add = _add(mailbox, "add", "senders:add_mailbox", "add one; asks for its password")
     add.add_argument("login")

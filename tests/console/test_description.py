@@ -26,7 +26,7 @@ from storage.sessions import Sessions
 from storage.tables import Base
 from tests.console.scene import Scene, app_of, play
 
-EXAMPLES = 12
+EXAMPLES = 8
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     status_code_conformance,

@@ -58,6 +58,8 @@ CASES = {
     "/suppressions": None,
     "/suppressions/remove": None,
     "/people": None,
+    "/webhooks": None,
+    "/api": None,
     "/static/{name:str}": "style.css",
     "/api/openapi.json": None,
     "/api/v1/openapi.json": None,
@@ -81,6 +83,7 @@ OPEN = {
     "/sign-in/{secret:str}",
     "/metrics",
     "/static/{name:str}",
+    "/api",
     "/api/openapi.json",
     "/api/v1/openapi.json",
 }
@@ -175,7 +178,7 @@ async def test_a_stranger_sees_only_the_open_pages(store: Sessions, tmp_path: Pa
                     assert answer.headers["location"].startswith("/sign-in")
 
 
-@pytest.mark.parametrize("path", ["/domains", "/people"])
+@pytest.mark.parametrize("path", ["/domains", "/people", "/webhooks"])
 async def test_a_rep_does_not_see_what_owners_see(
     store: Sessions, tmp_path: Path, path: str
 ) -> None:
