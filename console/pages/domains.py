@@ -17,15 +17,8 @@ from mail.errors import ConfigError
 from mta import accounts
 from mta.domains import rotation, service
 from mta.domains.findings import Finding, State
-from mta.domains.records import (
-    Machine,
-    Need,
-    Purpose,
-    Record,
-    machine_records,
-    zone_file,
-    zone_line,
-)
+from mta.domains.records import Machine, Need, Purpose, Record, machine_records
+from mta.domains.zone import zone_file, zone_line
 from storage.tables import Domain, DomainCheck, DomainKeys
 
 BETWEEN_CHECKS = timedelta(seconds=10)

@@ -12,8 +12,9 @@ from mta.domains.answers import Answers, Names, settle
 from mta.domains.dkim_record import judge_key
 from mta.domains.findings import Finding, Judge, State
 from mta.domains.host_records import judge_host, judge_mx, judge_reverse, judge_web_name
-from mta.domains.policy_records import judge_dmarc, judge_spf, judge_versioned
+from mta.domains.policy_records import judge_dmarc, judge_versioned
 from mta.domains.records import Machine, Need, Pair, Purpose, Record, machine_records
+from mta.domains.spf_judgement import judge_spf
 from mta.resolver import Look
 
 AT_ONCE = 8

@@ -1,4 +1,4 @@
-"""The DNS records that make a company's mail believed, and how a zone file has them.
+"""The DNS records that make a company's mail believed.
 
 Two owners publish them: the company at its domain (`domain_records`), and whoever runs the machine
 at the machine's names (`machine_records`).
@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
-
-ZONE_TTL_SECONDS = 3600
-STRING_BYTES = 255
-"""The longest string of a TXT record (RFC 1035 §3.3.14); longer texts are several of them."""
 
 MAX_AGE_SECONDS = 7 * 86400
 """How long senders may keep our MTA-STS policy; RFC 8461 §3.2 has weeks in mind."""
@@ -288,48 +284,3 @@ def policy_text(machine: Machine) -> str:
 def policy_id(machine: Machine) -> str:
     """Changes with the policy and with nothing else (RFC 8461 §3.1)."""
     return hashlib.sha256(policy_text(machine).encode()).hexdigest()[:16]
-
-
-def text_strings(value: str) -> list[str]:
-    """A text as the strings that a TXT record is made of, each in quotes (RFC 1035 §5.1)."""
-    raw = value.encode()
-    parts = [raw[i : i + STRING_BYTES] for i in range(0, len(raw), STRING_BYTES)] or [b""]
-    return ['"' + "".join(map(_escaped, part)) + '"' for part in parts]
-
-
-def _escaped(byte: int) -> str:
-    if byte in b'"\\':
-        return f"\\{chr(byte)}"
-    return chr(byte) if 32 <= byte < 127 else f"\\{byte:03d}"
-
-
-def zone_line(record: Record) -> str:
-    """The record as one entry of a zone file; long texts go over several lines in brackets."""
-    value = record.value
-    if record.type == "TXT":
-        strings = text_strings(value)
-        value = strings[0] if len(strings) == 1 else "(\n    " + "\n    ".join(strings) + " )"
-    elif record.type in {"MX", "CNAME", "PTR"}:
-        value += "."
-    return f"{record.name}. {ZONE_TTL_SECONDS} IN {record.type} {value}"
-
-
-def zone_file(title: str, records: Iterable[Record], *, published: Collection[Record] = ()) -> str:
-    """All records as a zone file, each under what it is for.
-
-    What is to be removed, and what is there already, is in comments: to enter a policy anew could
-    take back what its owner has made of it.
-    """
-    parts = [f"; {_comment(title)}\n"]
-    for record in records:
-        there = "There already. " if record in published else ""
-        parts.append(f"; {record.need}: {there}{_comment(record.why)}")
-        line = zone_line(record)
-        if not record.value or record.need is Need.REMOVE or there:
-            line = "; " + line.replace("\n", "\n; ")
-        parts.append(line + "\n")
-    return "\n".join(parts)
-
-
-def _comment(text: str) -> str:
-    return " ".join(text.split())

@@ -15,8 +15,9 @@ from mta import accounts
 from mta.domains import rotation, service
 from mta.domains.check import check_machine
 from mta.domains.findings import Finding, State
-from mta.domains.records import Need, Record, machine_records, zone_file, zone_line
+from mta.domains.records import Need, Record, machine_records
 from mta.domains.service import DomainChecks, Report
+from mta.domains.zone import zone_file, zone_line
 from storage.sessions import EVERY_COMPANY
 from storage.tables import Company, Delivery, Domain, Message
 from waypost.commands.running import company_named, run

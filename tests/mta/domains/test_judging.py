@@ -16,8 +16,9 @@ from mta.domains import check
 from mta.domains.answers import Answers, UnaskedError, settle
 from mta.domains.check import check_domain_records, check_machine, is_published, is_ready, worst
 from mta.domains.findings import Finding, State
-from mta.domains.records import Machine, domain_records, text_strings, zone_file
+from mta.domains.records import Machine, domain_records
 from mta.domains.spf_record import is_spf, mend, parse_spf
+from mta.domains.zone import text_strings, zone_file
 from mta.resolver import Look
 from tests.conftest import MONDAY
 from tests.mta.domains.town import ED_KEY, MACHINE, PAIR, RSA_KEY, Town
