@@ -115,7 +115,7 @@ class SiteRule:
     rates: tuple[Rate, ...] = ()
     cohorts: float = 1.0
     dead_pause: float = 30.0
-    longest_pause: float = 600.0
+    longest_pause: float = 300.0
     replies: tuple[ReplyRule, ...] = ()
 
     def read(self, verdict: Verdict) -> ReplyRule | None:

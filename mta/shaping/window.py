@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST_WAIT, LONGEST_WAIT = 30.0, 300.0
+FIRST_WAIT, LONGEST_WAIT = 30.0, 90.0
 """How long to keep to a limit that a server told us before one more is tried."""
+
+SHORTEST_WAIT = 4.0
+"""The wait after many that went well: a limit that was lifted is left behind fast."""
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Window:
     ceiling: float
     wait: float = FIRST_WAIT
     probe_at: float = 0.0
+    probed: bool = False
 
     @property
     def whole(self) -> int:
@@ -38,7 +42,9 @@ class Window:
         elif now >= self.probe_at:
             self.size = float(min(self.whole + 1, self.most))
             self.ceiling = self.size
-            self.wait = max(self.wait / 2, FIRST_WAIT / 8)
+            if self.probed:  # The one before was taken too.
+                self.wait = max(self.wait / 4, SHORTEST_WAIT)
+            self.probed = True
             self.probe_at = now + self.wait
 
     def failure(self) -> None:
@@ -52,8 +58,9 @@ class Window:
         others may have ended in between.
         """
         if first:
-            if self.size + 1e-9 >= self.ceiling and self.ceiling < self.most:
-                self.wait = min(self.wait * 4, LONGEST_WAIT)
+            if self.probed:
+                self.wait = min(self.wait * 2, LONGEST_WAIT)
+            self.probed = False
             self.ceiling = max(1.0, min(self.size, max(float(left), self.size * 0.8)))
             self.probe_at = now + self.wait
         self.size = max(1.0, min(self.size, float(left)))

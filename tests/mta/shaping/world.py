@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any, Generic, Protocol, TypeVar
 
-from mta.shaping.shaper import Shaper
 from mta.shaping.verdict import Verdict
+
+Kind = TypeVar("Kind", bound="Shapes")
 
 START = 1_800_000_000.0
 OK = Verdict(250, "accepted", "2.0.0")
@@ -81,11 +83,20 @@ class Told:
         return bad / max(1, good + bad)
 
 
-class World:
+class Shapes(Protocol):
+    """What decides when a delivery may start: a `Shaper`, or what it is compared with."""
+
+    def room(self, site: str, now: float) -> int: ...
+    def next_room(self, site: str, now: float) -> float: ...
+    def started(self, site: str, now: float) -> None: ...
+    def finished(self, site: str, verdict: Verdict, now: float) -> Any: ...
+
+
+class World(Generic[Kind]):
     """Sends without end (or `mail` a site) to all servers through one shaper."""
 
     def __init__(
-        self, shaper: Shaper, servers: dict[str, Server], *, mail: int | None = None
+        self, shaper: Kind, servers: dict[str, Server], *, mail: int | None = None
     ) -> None:
         self.shaper = shaper
         self.servers = servers
