@@ -30,6 +30,7 @@ from mta.domains.records import (
     domain_records,
     machine_records,
 )
+from mta.scram import make_verifier
 from mta.signing import DkimKey, load_key
 from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
@@ -201,6 +202,7 @@ async def add_credential(
     """
     kept_scopes = _scopes(kind, scopes)
     kept_domains = await _own_domains(session, domains)
+    verifier = None
     if kind == "smtp":
         login = (login or address or "").strip().lower()
         if not _LOGIN.match(login):
@@ -210,6 +212,7 @@ async def add_credential(
             )
         secret = secrets.token_urlsafe(24)
         digest = await asyncio.to_thread(_hasher.hash, secret)
+        verifier = str(await asyncio.to_thread(make_verifier, secret))
     else:
         login = secrets.token_hex(8)
         secret = f"{API_PREFIX}{login}_{secrets.token_urlsafe(32)}"
@@ -223,6 +226,7 @@ async def add_credential(
         kind=kind,
         login=login,
         secret_hash=digest,
+        scram=verifier,
         address=address,
         scopes=kept_scopes,
         domains=kept_domains,
@@ -286,19 +290,40 @@ async def revoke_credential(session: AsyncSession, credential_id: UUID, *, now: 
     return True
 
 
-async def check_smtp(sessions: Sessions, login: str, password: str) -> Credential | None:
-    """The credential that this login and password belong to.
-
-    Takes as long for an unknown login as for a wrong password.
-    """
+async def find_smtp(sessions: Sessions, login: str) -> Credential | None:
+    """The credential of a login that was not revoked; its password is still to be proved."""
     async with sessions.read(EVERY_COMPANY) as session:
-        credential = await session.scalar(
+        found: Credential | None = await session.scalar(
             select(Credential).where(
                 Credential.kind == "smtp",
                 Credential.login == login.strip().lower()[:100],
                 Credential.revoked_at.is_(None),
             )
         )
+    return found
+
+
+async def all_have_verifiers(sessions: Sessions) -> bool:
+    """Whether every login can sign in by SCRAM; those of before it was there can not."""
+    async with sessions.read(EVERY_COMPANY) as session:
+        without = await session.scalar(
+            select(Credential.id)
+            .where(
+                Credential.kind == "smtp",
+                Credential.scram.is_(None),
+                Credential.revoked_at.is_(None),
+            )
+            .limit(1)
+        )
+    return without is None
+
+
+async def check_smtp(sessions: Sessions, login: str, password: str) -> Credential | None:
+    """The credential that this login and password belong to.
+
+    Takes as long for an unknown login as for a wrong password.
+    """
+    credential = await find_smtp(sessions, login)
     digest = credential.secret_hash if credential else _NOBODY
     fits = await asyncio.to_thread(_verify, digest, password[:1000])
     return credential if fits else None

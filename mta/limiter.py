@@ -1,4 +1,8 @@
-"""Slows down whoever guesses passwords: counts failures by address and by account."""
+"""Slows down whoever guesses passwords: counts failures by address, and by address and account.
+
+An account is never locked, or strangers could keep its owner out: wrong tries from many addresses
+only make each further try slower.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,13 @@ from collections.abc import Callable
 
 WINDOW_SECONDS = 900.0
 BY_ADDRESS = 10
-BY_ACCOUNT = 50
-"""Higher than by address: a stranger shall not be able to lock somebody out with ease."""
+BY_PAIR = 5
+"""Wrong tries at one account from one address."""
 
+SLOW_ACCOUNT = 20
+"""Wrong tries at one account, from anywhere, after which each try takes longer."""
+
+LONGEST_DELAY = 5.0
 MAX_KEYS = 50_000
 
 
@@ -23,15 +31,22 @@ class GuessLimiter:
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def blocked(self, address: str, account: str) -> bool:
-        """Whether this one has to wait before the next try."""
+        """Whether this one has to wait for the window to end before the next try."""
+        network = network_of(address)
         return (
-            self._count(network_of(address)) >= BY_ADDRESS
-            or self._count(f"account {account.lower()}") >= BY_ACCOUNT
+            self._count(network) >= BY_ADDRESS
+            or self._count(f"{network} {_short(account)}") >= BY_PAIR
         )
+
+    def delay(self, account: str) -> float:
+        """Seconds that a try at this account has to wait."""
+        over = self._count(f"account {_short(account)}") - SLOW_ACCOUNT
+        return min(0.1 * over, LONGEST_DELAY) if over > 0 else 0.0
 
     def failed(self, address: str, account: str) -> None:
         """A wrong password was given."""
-        for key in (network_of(address), f"account {account.lower()[:100]}"):
+        network, account = network_of(address), _short(account)
+        for key in (network, f"{network} {account}", f"account {account}"):
             since, count = self._failures.pop(key, (self._clock(), 0))
             if self._clock() - since > WINDOW_SECONDS:
                 since, count = self._clock(), 0
@@ -42,6 +57,10 @@ class GuessLimiter:
     def _count(self, key: str) -> int:
         since, count = self._failures.get(key, (0.0, 0))
         return count if self._clock() - since <= WINDOW_SECONDS else 0
+
+
+def _short(account: str) -> str:
+    return account.strip().lower()[:100]
 
 
 def network_of(address: str) -> str:

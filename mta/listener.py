@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import cast
 
 import structlog
 
 from mail.errors import ConfigError
+from mta.dialogue import Dialogue
 from mta.limiter import network_of
 from mta.session import Conversation, Door, House
 
@@ -21,10 +21,6 @@ SUBMISSIONS = Door("submissions", submission=True, implicit_tls=True)
 
 GRACE_SECONDS = 5.0
 
-MAX_CONNECTIONS = 5000
-MAX_PER_NETWORK = 200
-"""Connections at the same time, in all and from one address."""
-
 
 class Listener:
     """The open doors of one process."""
@@ -35,7 +31,7 @@ class Listener:
         self._listen = listen
         self._share = share_ports
         self._servers: list[asyncio.Server] = []
-        self._open: set[Conversation] = set()
+        self._open: dict[Dialogue, str] = {}
         self._networks: Counter[str] = Counter()
         self.ports: dict[str, int] = {}
 
@@ -48,7 +44,6 @@ class Listener:
                     lambda door=door: self._conversation(door),
                     self._listen,
                     port,
-                    ssl=self._house.tls if door.implicit_tls else None,
                     reuse_port=self._share or None,
                     backlog=512,
                 )
@@ -76,62 +71,36 @@ class Listener:
             late = asyncio.get_running_loop().time() > end
             for conversation in list(self._open):
                 if late or not conversation.keeping:
-                    self._open.discard(conversation)
+                    self.leave(conversation)
                     conversation.dismiss()
             if self._open:
                 await asyncio.sleep(0.01)
 
     def _conversation(self, door: Door) -> asyncio.Protocol:
-        if len(self._open) >= MAX_CONNECTIONS:
-            return _Busy()
-        conversation = Guarded(door, self._house, self)
-        self._open.add(conversation)
-        return conversation
+        return Conversation(door, self._house, self)
 
-    def admit(self, peer: str) -> bool:
-        """Counts a connection; False if there are too many from there."""
+    def enter(self, dialogue: Dialogue) -> str:
+        """Counts a connection; returns why it can't stay, or nothing."""
+        self._open[dialogue] = ""
+        if len(self._open) > self._house.limits.connections:
+            return "421 4.3.2 Too many connections, come back later"
+        return ""
+
+    def admit(self, dialogue: Dialogue, peer: str) -> str:
+        """Counts it by where it comes from; hosts that are trusted may have any number."""
         network = network_of(peer)
+        self._open[dialogue] = network
         self._networks[network] += 1
-        return self._networks[network] <= MAX_PER_NETWORK
+        if self._networks[network] <= self._house.limits.per_address:
+            return ""
+        if self._house.trusted_login(peer):
+            return ""
+        return "421 4.7.0 Too many connections from your address"
 
-    def leave(self, conversation: Conversation, peer: str) -> None:
+    def leave(self, dialogue: Dialogue) -> None:
         """A connection has ended."""
-        self._open.discard(conversation)
-        network = network_of(peer)
-        self._networks[network] -= 1
-        if self._networks[network] <= 0:
-            del self._networks[network]
-
-
-class Guarded(Conversation):
-    """A conversation that is counted."""
-
-    def __init__(self, door: Door, house: House, listener: Listener) -> None:
-        super().__init__(door, house, self._gone_from)
-        self._listener = listener
-        self._from = ""
-        self._turned_away = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Turns away whoever has too many connections already."""
-        if not self._from:
-            peer = transport.get_extra_info("peername")
-            self._from = str(peer[0]) if peer else "?"
-            if not self._listener.admit(self._from):
-                sink = cast(asyncio.WriteTransport, transport)  # uvloop's are no subclass of it.
-                sink.write(b"421 4.7.0 Too many connections from your address\r\n")
-                self._turned_away = True
-                transport.close()
-                return
-        super().connection_made(transport)
-
-    def _gone_from(self, conversation: Conversation) -> None:
-        self._listener.leave(conversation, self._from)
-
-
-class _Busy(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.WriteTransport, transport).write(
-            b"421 4.3.2 Too many connections, come back later\r\n"
-        )
-        transport.close()
+        network = self._open.pop(dialogue, "")
+        if network:
+            self._networks[network] -= 1
+            if self._networks[network] <= 0:
+                del self._networks[network]

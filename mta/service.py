@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 from config.settings import Settings
 from mail.tokens import TokenKeys
+from mta.accounts import all_have_verifiers
 from mta.allowance import Allowance
 from mta.carrier import Carrier
 from mta.certificate import server_context
@@ -88,6 +89,9 @@ class MailService:
                 recipients=smtp.max_recipients,
                 idle=smtp.idle.total_seconds(),
                 session=smtp.session.total_seconds(),
+                greeting=smtp.greeting.total_seconds(),
+                connections=smtp.connections,
+                per_address=smtp.connections_per_address,
             ),
             tls=server_context(
                 settings.host.data / "tls",
@@ -112,6 +116,7 @@ class MailService:
     async def start(self) -> None:
         """Opens the doors that have a port. Raises `ConfigError` if one can't be opened."""
         self._sorting = asyncio.create_task(self._sorter.run())
+        self._house.offers.scram = await all_have_verifiers(self._sessions)
         smtp = self._settings.smtp
         doors = {
             MX: smtp.mx_port,

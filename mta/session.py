@@ -1,372 +1,91 @@
-"""One SMTP conversation: bytes in, replies out.
+"""What is said at our doors: the commands of SMTP, from EHLO to the message.
 
-Everything that can be answered from memory is answered at once, all commands of a packet together
-(PIPELINING) with one write. What has to wait (a password, a domain nobody knows yet, the disk) runs
-as a task, and what the client says meanwhile waits in the buffer, which is bounded.
-
-Written by ourselves, after measuring (docs/decisions): it takes a third of the CPU of aiosmtpd with
-its slow parts replaced, and has none of its traps to work around.
+`mta.dialogue` reads and writes; here is decided what is answered. Written by ourselves after
+measuring (docs/decisions/0006-own-smtp-session.md).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import contextlib
 import re
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable
 from email.utils import format_datetime
-from ipaddress import IPv4Network, IPv6Network, ip_address
-from ssl import SSLContext, SSLError
-from typing import Any, Final, cast
 
 import structlog
 
 from mail.address import parse_address
 from mail.envelope import Envelope, Recipient
-from mail.errors import PermanentError, TemporaryError
+from mail.errors import PermanentError
 from mail.ids import uuid7
-from mta.accounts import check_smtp
-from mta.allowance import Allowance
-from mta.intake import Client, Intake, Owner
-from mta.limiter import GuessLimiter
-from mta.proxy_protocol import ProxyError, read_header
+from mta.dialogue import MAX_ERRORS as MAX_ERRORS
+from mta.dialogue import Dialogue, Lobby
+from mta.door import Door as Door
+from mta.door import House as House
+from mta.door import Limits as Limits
+from mta.intake import Client, Owner
+from mta.sign_in import RefusedError, mechanisms, sign_in
 from mta.wire import judge_content, notify_of, original_of, path_of, shown, unstuffed, xtext
-from storage.sessions import Sessions
 from storage.tables import Credential
 
 log = structlog.get_logger()
 
-MAX_COMMAND = 4096
-MAX_ERRORS = 20
-"""Refusals in one connection, after which we hang up."""
+MAX_MAILS = 50_000
+"""Messages in one connection, announced as MAILMAX (RFC 9422)."""
 
-SLOW_AFTER = 4
-"""Refusals after which each further one is answered later and later."""
-
-MAX_COMMANDS = 20_000
-MAX_BUFFER = 256 << 10
-"""What a client may write ahead while it has to wait."""
-
-TLS_SECONDS = 30.0
-
-Network = IPv4Network | IPv6Network
+HOLD_FROM = 64 << 10
+"""Messages on their way in that are smaller are not counted as taking memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
-    """How one port behaves."""
-
-    name: str
-    submission: bool = False
-    implicit_tls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """From the settings; times in seconds."""
-
-    message_bytes: int
-    recipients: int
-    idle: float
-    session: float
-    slow: float = 0.25
-    """The first delay of slow mode; it doubles with each refusal, up to 32 times."""
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What all conversations of a process share.
-
-    `proxies` have to say who is behind them; mail from `trusted` networks needs no password at a
-    submission door and counts as sent with the login that is named.
-    """
-
-    host_name: str
-    sessions: Sessions
-    intake: Intake
-    limiter: GuessLimiter
-    limits: Limits
-    tls: SSLContext
-    clock: Callable[[], datetime]
-    allowance: Allowance = field(default_factory=Allowance)
-    proxies: tuple[Network, ...] = ()
-    trusted: tuple[tuple[Network, str], ...] = ()
-
-
-COMMANDS: Final = "command"
-DATA: Final = "data"
-CHUNK: Final = "chunk"
-ANSWER: Final = "answer"
-PROXY: Final = "proxy"
-OVERLONG: Final = "overlong"
-
-
-class Conversation(asyncio.Protocol):
+class Conversation(Dialogue):
     """One connection to one of our doors."""
 
-    def __init__(self, door: Door, house: House, gone: Callable[[Conversation], None]) -> None:
-        self._door = door
-        self._house = house
-        self._gone = gone
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._out: list[bytes] = []
-        self._mode: str = COMMANDS
-        self._busy = self._choked = self._closing = self._paused = False
-        self.keeping = False
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = self._heard = self._loop.time()
-        self._secure = door.implicit_tls
-        self._peer = ""
+    def __init__(self, door: Door, house: House, lobby: Lobby) -> None:
+        super().__init__(door, house, lobby)
         self._helo = ""
         self._extended = False
         self._credential: Credential | None = None
-        self._errors = self._commands = 0
-        self._asked: asyncio.Future[bytes] | None = None
+        self._signed_in = False
+        self._mails = 0
         self._scanned = 0
-        self._too_big = False
         self._chunk_left = 0
         self._chunk_last = False
-        self._chunk_refused = ""
+        self._refusal = ""
         self._chunks: bytearray | None = None
+        self._forget_mail()
+
+    def _forget(self) -> None:
+        self._helo, self._credential, self._signed_in = "", None, False
+        self._forget_mail()
+
+    def _forget_mail(self) -> None:
         self._sender: str | None = None
         self._to_us: list[tuple[Owner, str]] = []
         self._to_people: list[Recipient] = []
-        self._forget_mail()
+        self._ret = self._envelope_id = self._body = ""
+        self._require_tls = self._utf8 = False
+        self._chunks = None
 
-    # The life of a connection.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greets, or waits for the load balancer to say who it is."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it.
-        peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) and peer else ""
-        self._deadline = self._loop.time() + self._house.limits.session
-        self._tick()
-        if _within(self._peer, self._house.proxies):
-            self._mode = PROXY
-        else:
-            self._greet()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Lets go of what belonged to the connection; what is being kept is kept all the same."""
-        self._closing = True
-        self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._asked is not None and not self._asked.done():
-            self._asked.cancel()
-        self._buffer.clear()
-        self._gone(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Answers what is complete."""
-        self._heard = self._loop.time()
-        self._buffer += data
-        if not self._busy and not self._choked:
-            self._advance()
-        elif len(self._buffer) > MAX_BUFFER and not self._paused and self._transport:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        """The client has said all; who is waiting for an answer still gets it."""
-        return self.keeping and not self._secure
-
-    def pause_writing(self) -> None:
-        """The client does not read its replies: it gets no more until it does."""
-        self._choked = True
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        self._choked = False
-        if not self._busy:
-            self._advance()
-
-    def dismiss(self) -> None:
-        """Ends the conversation because we close."""
-        self._closing = True
-        if self._transport is not None:
-            self._write(b"421 4.3.2 Closing for a moment, come back soon\r\n")
-            self._hang_up()
-
-    def _greet(self) -> None:
-        self._say(f"220 {self._house.host_name} ESMTP Waypost")
-        if self._door.submission and _within_trusted(self._peer, self._house.trusted):
-            self._wait_for(self._trust())
-        else:
-            self._flush()
-
-    async def _trust(self) -> None:
-        login = _within_trusted(self._peer, self._house.trusted)
-        self._credential = await self._house.intake.directory.trusted(login or "")
-        if self._credential is None:
-            log.error("smtp.trusted_login_unknown", login=login)
-
-    def _tick(self) -> None:
-        """Looks now and then whether the client has been silent, or here, for too long."""
-        now, limits = self._loop.time(), self._house.limits
-        if self._transport is None:
-            return
-        waits = self._busy and self.keeping
-        if now >= self._deadline or (now - self._heard >= limits.idle and not waits):
-            log.info("smtp.timed_out", door=self._door.name, peer=self._peer)
-            self._closing = True
-            self._write(b"421 4.4.2 Too slow, come back later\r\n")
-            self._hang_up()
-            self._timer = self._loop.call_later(2.0, self._abort)
-            return
-        ends = min(self._deadline, self._heard + limits.idle) if not waits else self._deadline
-        self._timer = self._loop.call_later(max(ends - now, 0.05), self._tick)
-
-    def _abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _hang_up(self) -> None:
-        # A TLS transport whose other end has just gone raises here (CPython's sslproto).
-        with contextlib.suppress(AttributeError, RuntimeError):
-            if self._transport is not None:
-                self._transport.close()
-
-    # Reading and writing.
-
-    def _advance(self) -> None:
-        """Takes whole commands from the buffer as long as nothing has to be waited for."""
-        buffer = self._buffer
-        while buffer and not self._busy and not self._closing and not self._choked:
-            if self._mode == COMMANDS:
-                end = buffer.find(b"\n")
-                if end < 0:
-                    if len(buffer) <= MAX_COMMAND:
-                        break
-                    self._mode = OVERLONG
-                    self._say("500 5.5.2 A command has 4096 bytes at the most")
-                    continue
-                line = bytes(buffer[: end + 1])
-                del buffer[: end + 1]
-                self._command(line)
-            elif not self._advance_in_other_mode():
-                break
-        self._flush()
-        if self._paused and not self._busy and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-
-    def _advance_in_other_mode(self) -> bool:
-        """The same where what comes is no command; False if more has to come."""
-        if self._mode == DATA:
-            return self._take_data()
-        if self._mode == CHUNK:
-            return self._take_chunk()
-        if self._mode == PROXY:
-            return self._take_proxy()
-        end = self._buffer.find(b"\n")
-        if self._mode == OVERLONG:
-            if end < 0:
-                self._buffer.clear()
-                return False
-            del self._buffer[: end + 1]
-            self._mode = COMMANDS
-            return True
-        if end < 0:
-            if len(self._buffer) > MAX_COMMAND * 4:
-                self._closing = True
-                self._hang_up()
-            return False
-        line = bytes(self._buffer[: end + 1])
-        del self._buffer[: end + 1]
-        self._mode, self._busy = COMMANDS, True
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_result(line)
-        return True
-
-    def _say(self, reply: str) -> None:
-        """Puts a reply in line; after too many refusals also goodbye."""
-        self._out.append(reply.encode("utf-8", "replace") + b"\r\n")
-        self._commands += 1
-        if reply[0] in "45":
-            self._errors += 1
-            if self._errors > MAX_ERRORS:
-                self._leave("421 4.7.0 Too many errors, come back later")
-            elif self._errors > SLOW_AFTER and self._house.limits.slow:
-                late = min(2.0 ** (self._errors - SLOW_AFTER - 1), 32.0) * self._house.limits.slow
-                self._wait_for(asyncio.sleep(late))
-        elif self._commands > MAX_COMMANDS:
-            self._leave("421 4.7.0 Too many commands, come back later")
-
-    def _leave(self, reply: str) -> None:
-        log.info("smtp.sent_away", door=self._door.name, peer=self._peer, reply=reply)
-        self._out.append(reply.encode() + b"\r\n")
-        self._closing = True
-        self._flush()
-        self._hang_up()
-
-    def _flush(self) -> None:
-        if self._out:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            # A TLS transport whose other end has just gone raises here (CPython's sslproto).
-            with contextlib.suppress(AttributeError, RuntimeError):
-                self._transport.write(data)
-
-    def _wait_for(self, work: Coroutine[Any, Any, None]) -> None:
-        """Lets the client wait until the work is done; nobody can cancel it by leaving."""
-        if self._busy:  # Slow mode within other work: that takes its time anyway.
-            work.close()
-            return
-        self._busy = True
-        self._task = self._loop.create_task(self._finish(work))
-
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except TemporaryError as error:
-            log.warning("smtp.not_now", door=self._door.name, cause=str(error))
-            self._say("451 4.3.0 We can't take this now; please try again")
-        except PermanentError as error:
-            self._say(f"550 5.6.0 {shown(error.public)}")
-        except Exception:  # A mistake of ours is not the client's business, and not for good.
-            log.exception("smtp.failed", door=self._door.name)
-            self._say("451 4.3.0 We can't take this now; please try again")
-        finally:
-            self._busy = self.keeping = False
-            self._task = None
-        self._heard = self._loop.time()
-        self._flush()
-        if not self._closing and not self._choked:
-            self._advance()
+    async def _recognise(self) -> None:
+        login = self._door.submission and self._house.trusted_login(self._peer)
+        if login:
+            self._credential = await self._house.intake.directory.trusted(login)
+            if self._credential is None:
+                log.error("smtp.trusted_login_unknown", login=login)
 
     # Commands.
 
     def _command(self, line: bytes) -> None:
-        if not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line:
-            self._say("500 5.5.2 A command ends with CRLF and has no other CR, LF or NUL")
-            return
         try:
-            text = line[:-2].decode("utf-8")
+            text = line.decode("utf-8")
         except UnicodeDecodeError:
             self._say("500 5.5.2 That is not UTF-8")
-            return
-        if len(text) > MAX_COMMAND:
-            self._say("500 5.5.2 A command has 4096 bytes at the most")
             return
         verb, _, arg = text.partition(" ")
         answer = _VERBS.get(verb.upper())
         if answer is None:
             self._say(f"500 5.5.1 {shown(verb)[:40]} is no command here")
         else:
-            answer(self, arg.strip())
+            answer(self, arg.strip(" \t"))
 
     def _ehlo(self, arg: str) -> None:
         """RFC 5321 §4.1.1.1."""
@@ -385,14 +104,14 @@ class Conversation(asyncio.Protocol):
             "ENHANCEDSTATUSCODES",
             "CHUNKING",
             "DSN",
-            f"LIMITS RCPTMAX={limits.recipients}",
+            f"LIMITS RCPTMAX={limits.recipients} MAILMAX={MAX_MAILS}",
         ]
         if not self._secure:
             offers.append("STARTTLS")
         else:
             offers.append("REQUIRETLS")
             if self._door.submission:
-                offers.append("AUTH PLAIN LOGIN")
+                offers.append(f"AUTH {mechanisms(self._house)}")
         lines = [f"250-{offer}" for offer in offers[:-1]] + [f"250 {offers[-1]}"]
         self._say("\r\n".join(lines))
 
@@ -415,9 +134,11 @@ class Conversation(asyncio.Protocol):
             self._say(f"530 5.7.0 Sign in first{how}")
         elif self._sender is not None:
             self._say("503 5.5.1 MAIL was said already")
+        elif self._mails >= MAX_MAILS:
+            self._leave(f"421 4.7.0 {MAX_MAILS} messages are enough for one connection")
         elif (path := path_of("FROM", arg)) is None:
             self._say("501 5.5.4 Say MAIL FROM:<address>")
-        elif refusal := self._judge_parameters(path.parameters):
+        elif path.parameters and (refusal := self._judge_parameters(path.parameters)):
             self._forget_mail()
             self._say(refusal)
         elif path.address and parse_address(path.address) is None:
@@ -425,24 +146,24 @@ class Conversation(asyncio.Protocol):
             self._say("553 5.1.7 This is not a mail address")
         elif refusal := self._judge_pressure():
             self._forget_mail()
-            self._say(refusal)
+            self._say(refusal, fault=False)
         elif self._credential is not None and path.address:
             intake = self._house.intake
             if intake.knows_sender(self._credential, path.address):
                 self._take_sender(path.address)
             else:
-                self._wait_for(self._check_sender(path.address))
+                self._wait_for(self._check_sender(self._credential, path.address))
         else:
             self._take_sender(path.address)
 
     def _take_sender(self, address: str) -> None:
         self._sender = address
+        self._mails += 1
         self._say("250 2.1.0 Sender taken")
 
-    async def _check_sender(self, address: str) -> None:
-        assert self._credential is not None
+    async def _check_sender(self, credential: Credential, address: str) -> None:
         try:
-            await self._house.intake.check_sender(self._credential, address)
+            await self._house.intake.check_sender(credential, address)
         except PermanentError as error:
             self._forget_mail()
             self._say(f"553 5.7.1 {shown(error.public)}")
@@ -460,17 +181,18 @@ class Conversation(asyncio.Protocol):
     def _judge_parameters(self, parameters: dict[str, str]) -> str:
         for name, value in parameters.items():
             if name == "SIZE":
-                if not value.isdigit():
+                if not value.isascii() or not value.isdigit():
                     return "501 5.5.4 SIZE is a number"
                 if int(value[:20]) > self._house.limits.message_bytes:
                     return self._larger()
             elif name == "BODY":
-                if value.upper() not in {"7BIT", "8BITMIME"}:
+                self._body = value.upper()
+                if self._body not in {"7BIT", "8BITMIME"}:
                     return "501 5.5.4 BODY is 7BIT or 8BITMIME"
             elif name == "RET":
-                if value.upper() not in {"FULL", "HDRS"}:
-                    return "501 5.5.4 RET is FULL or HDRS"
                 self._ret = value.upper()
+                if self._ret not in {"FULL", "HDRS"}:
+                    return "501 5.5.4 RET is FULL or HDRS"
             elif name == "ENVID":
                 identity = xtext(value)
                 if identity is None or len(identity) > 100:
@@ -479,8 +201,12 @@ class Conversation(asyncio.Protocol):
             elif name == "REQUIRETLS":
                 if not self._secure:
                     return "530 5.7.4 REQUIRETLS needs TLS; say STARTTLS first"
+                if value:
+                    return "501 5.5.4 REQUIRETLS has no value"
                 self._require_tls = True
-            elif name not in {"SMTPUTF8", "AUTH"}:
+            elif name == "SMTPUTF8":
+                self._utf8 = True
+            elif name != "AUTH":
                 return f"555 5.5.4 {name} is not known here"
         return ""
 
@@ -488,6 +214,9 @@ class Conversation(asyncio.Protocol):
         """RFC 5321 §4.1.1.3 with NOTIFY and ORCPT (RFC 3461)."""
         if self._sender is None:
             self._say("503 5.5.1 Say MAIL first")
+            return
+        if self._chunks is not None:
+            self._say("503 5.5.1 The message was begun; its recipients come before")
             return
         path = path_of("TO", arg)
         if path is None:
@@ -507,7 +236,9 @@ class Conversation(asyncio.Protocol):
             self._say("501 5.5.4 NOTIFY or ORCPT is not well formed (RFC 3461)")
             return
         if len(self._to_us) + len(self._to_people) >= self._house.limits.recipients:
-            self._say("452 4.5.3 Too many recipients; send the others a copy of their own")
+            # Those who send to more than we take go on with the rest (RFC 5321 §4.5.3.1.10).
+            reply = "452 4.5.3 Too many recipients; send the others a copy of their own"
+            self._say(reply, fault=False)
             return
         recipient = Recipient(path.address, notify, original)
         try:
@@ -517,11 +248,13 @@ class Conversation(asyncio.Protocol):
 
     async def _look_up(self, recipient: Recipient) -> None:
         """The same when the owner of the domain has to be asked for."""
-        directory = self._house.intake.directory
-        domain = recipient.address.rpartition("@")[2].lower()
-        owner = await (directory.owner(domain) if domain else directory.owner(""))
-        postmaster = await directory.postmaster() if "@" not in recipient.address else None
-        self._say(self._judge_recipient(recipient, lambda name: owner or postmaster))
+        directory, address = self._house.intake.directory, recipient.address
+        if "@" in address:
+            parsed = parse_address(address)
+            owner = await directory.owner(parsed.domain) if parsed else None
+        else:
+            owner = await directory.postmaster()
+        self._say(self._judge_recipient(recipient, lambda name: owner))
 
     def _judge_recipient(
         self, recipient: Recipient, owner_of: Callable[[str], Owner | None]
@@ -553,6 +286,8 @@ class Conversation(asyncio.Protocol):
             self._to_us.append((owner, str(parsed)))
         return taken
 
+    # The message.
+
     def _data(self, arg: str) -> None:
         """RFC 5321 §4.1.1.4."""
         if self._chunks is not None:
@@ -562,68 +297,86 @@ class Conversation(asyncio.Protocol):
         elif arg:
             self._say("501 5.5.4 DATA stands alone")
         else:
-            self._mode, self._scanned, self._too_big = DATA, 0, False
+            self._take, self._scanned, self._refusal = self._take_data, 0, ""
             self._say("354 End with <CR><LF>.<CR><LF>")
 
     def _take_data(self) -> bool:
         """All up to the final dot, found in the buffer as a whole; False if more has to come."""
         buffer = self._buffer
-        if self._scanned == 0 and not self._too_big and buffer.startswith(b".\r\n"):
+        if self._scanned == 0 and not self._refusal and buffer.startswith(b".\r\n"):
             del buffer[:3]
             self._taken(b"")
             return True
         end = buffer.find(b"\r\n.\r\n", self._scanned)
         if end < 0:
-            if len(buffer) > self._house.limits.message_bytes:
-                self._too_big = True  # Go on, but keep only what may begin the end mark.
-                del buffer[:-4]
+            if len(buffer) > HOLD_FROM:
+                self._watch_size(len(buffer))
+            if self._refusal:
+                del buffer[:-4]  # Go on, but keep only what may begin the end mark.
             self._scanned = max(0, len(buffer) - 4)
             return False
         with memoryview(buffer) as view:
             content = bytes(view[: end + 2])
         del buffer[: end + 5]
-        if self._too_big or len(content) > self._house.limits.message_bytes:
-            self._mode = COMMANDS
+        if not self._refusal and len(content) > self._house.limits.message_bytes:
+            self._refusal = self._larger()
+        if self._refusal:
+            self._take = self._take_line
+            self._hold(0)
             self._forget_mail()
-            self._say(self._larger())
+            self._say(self._refusal)
         else:
             self._taken(unstuffed(content))
         return True
 
+    def _watch_size(self, size: int) -> None:
+        """Stops keeping a message that is, or all together are, too large."""
+        if size > self._house.limits.message_bytes + 5:
+            self._refusal = self._larger()
+        elif not self._hold(size):
+            self._refusal = "452 4.3.1 Too much mail comes in just now; try again in a minute"
+        if self._refusal:
+            self._hold(0)
+
     def _bdat(self, arg: str) -> None:
         """RFC 3030 §2."""
-        words = arg.upper().split()
-        fits = 0 < len(words) <= 2 and words[0].isdigit() and len(words[0]) <= 12
-        if not fits or (len(words) == 2 and words[1] != "LAST"):
-            self._say("501 5.5.4 Say BDAT, a size, and LAST where it is the last")
+        words = arg.upper().split(" ")
+        fits = words[0].isascii() and words[0].isdigit() and len(words[0]) <= 12
+        if not fits or words[1:] not in ([], ["LAST"]):
+            # Where the chunk ends is not known, so what follows can't be told from commands.
+            self._leave("501 5.5.4 Say BDAT, a size, and LAST where it is the last")
             return
         size, limit = int(words[0]), self._house.limits.message_bytes
-        self._chunk_left, self._chunk_last = size, len(words) == 2
-        self._chunk_refused = ""
+        self._chunk_left, self._chunk_last, self._refusal = size, len(words) == 2, ""
         if not self._to_us and not self._to_people:
-            self._chunk_refused = "503 5.5.1 Say RCPT first"
-        elif len(self._chunks or b"") + size > limit:
-            self._chunk_refused = self._larger()
-        if self._chunk_refused and size > 4 * limit:
-            self._leave(self._chunk_refused)
+            self._refusal = "503 5.5.1 Say RCPT first"
+        else:
+            self._chunks = bytearray() if self._chunks is None else self._chunks
+            if len(self._chunks) + size > limit:
+                self._refusal = self._larger()
+            elif len(self._chunks) + size > HOLD_FROM:
+                self._watch_size(len(self._chunks) + size)
+        if self._refusal and size > 4 * limit:
+            self._leave(self._refusal)
             return
-        self._chunks = bytearray() if self._chunks is None else self._chunks
-        self._mode = CHUNK
+        self._take = self._take_chunk
         if size == 0:
             self._take_chunk()
 
     def _take_chunk(self) -> bool:
         part = min(self._chunk_left, len(self._buffer))
-        if not self._chunk_refused and self._chunks is not None:
-            self._chunks += self._buffer[:part]
+        if not self._refusal and self._chunks is not None:
+            with memoryview(self._buffer) as view:
+                self._chunks += view[:part]
         del self._buffer[:part]
         self._chunk_left -= part
         if self._chunk_left:
             return False
-        self._mode = COMMANDS
-        if self._chunk_refused:
+        self._take = self._take_line
+        if self._refusal:
             self._forget_mail()
-            self._say(self._chunk_refused)
+            self._hold(0)
+            self._say(self._refusal)
         elif self._chunk_last:
             content = bytes(self._chunks or b"")
             self._taken(content if content.endswith(b"\r\n") or not content else content + b"\r\n")
@@ -633,11 +386,13 @@ class Conversation(asyncio.Protocol):
 
     def _taken(self, content: bytes) -> None:
         """A whole message is here: it is judged, and kept in a task of its own."""
-        self._mode = COMMANDS
+        self._take = self._take_line
         refusal = judge_content(content, taken_apart=self._door.submission)
         envelope = Envelope(
             self._sender or "",
             tuple(self._to_people),
+            body=self._body,
+            utf8=self._utf8,
             require_tls=self._require_tls,
             ret=self._ret,
             envelope_id=self._envelope_id,
@@ -645,8 +400,9 @@ class Conversation(asyncio.Protocol):
         to_us = self._to_us
         self._forget_mail()  # Also after a failure: the next message begins anew.
         if refusal:
+            self._hold(0)
             self._say(refusal)
-        elif not self._busy:
+        else:
             self.keeping = True
             self._wait_for(self._keep(envelope, to_us, content))
 
@@ -655,24 +411,33 @@ class Conversation(asyncio.Protocol):
     ) -> None:
         intake = self._house.intake
         client = Client(self._peer, self._helo, self._credential)
-        if self._door.submission:
-            key = await intake.from_a_company(client, envelope, content)
-            if self._credential is not None:
-                self._house.allowance.used(self._credential.login, len(envelope.recipients))
+        raw = self._trace() + content
+        if self._credential is not None:
+            key = await intake.from_a_company(client, envelope, raw)
+            self._house.allowance.used(self._credential.login, len(envelope.recipients))
         else:
-            raw = self._trace() + content
             key = await intake.from_the_world(client, envelope, to_us, raw)
+        self._commands = 0
         self._say(f"250 2.0.0 Kept as {key}")
 
     def _trace(self) -> bytes:
-        """The Received field that says how the message came (RFC 5321 §4.4)."""
-        protocol = f"{'ESMTP' if self._extended else 'SMTP'}{'S' if self._secure else ''}"
-        helo = re.sub(r"[^A-Za-z0-9.:\[\]-]", "?", self._helo)[:255]
+        """The Received field that says how the message came (RFC 5321 §4.4, RFC 3848).
+
+        Of mail that our own people hand in it does not say from where: that is theirs to tell.
+        """
+        protocol = (
+            f"{'UTF8' if self._utf8 else 'E' if self._extended else ''}SMTP"
+            f"{'S' if self._secure else ''}{'A' if self._signed_in else ''}"
+        )
         now = format_datetime(self._house.clock())
-        literal = f"IPv6:{self._peer}" if ":" in self._peer else self._peer
+        sender = ""
+        if not self._door.submission:
+            helo = _NO_HOST.sub("?", self._helo)[:255]
+            literal = f"IPv6:{self._peer}" if ":" in self._peer else self._peer
+            sender = f"from {helo} ([{literal}])\r\n\t"
         line = (
-            f"Received: from {helo} ([{literal}])\r\n"
-            f"\tby {self._house.host_name} with {protocol} id {uuid7().hex};\r\n\t{now}\r\n"
+            f"Received: {sender}by {self._house.host_name} with {protocol} "
+            f"id {uuid7().hex};\r\n\t{now}\r\n"
         )
         return line.encode("ascii", "replace")
 
@@ -680,15 +445,11 @@ class Conversation(asyncio.Protocol):
         most = self._house.limits.message_bytes
         return f"552 5.3.4 A message may have {most} bytes at the most"
 
-    def _forget_mail(self) -> None:
-        self._sender = None
-        self._to_us, self._to_people = [], []
-        self._ret = self._envelope_id = ""
-        self._require_tls = False
-        self._chunks = None
+    # The rest.
 
     def _reset(self, arg: str) -> None:
         self._forget_mail()
+        self._hold(0)
         self._say("250 2.0.0 Forgotten")
 
     def _noop(self, arg: str) -> None:
@@ -710,118 +471,33 @@ class Conversation(asyncio.Protocol):
         self._flush()
         self._hang_up()
 
-    # TLS and who it is.
-
-    def _start_tls(self, arg: str) -> None:
-        """RFC 3207; what came behind the command in the clear is thrown away (CVE-2011-0411)."""
-        if self._secure:
-            self._say("503 5.5.1 TLS is on already")
-        elif arg:
-            self._say("501 5.5.4 STARTTLS stands alone")
-        else:
-            self._buffer.clear()
-            self._say("220 2.0.0 Go ahead")
-            self._flush()
-            self._wait_for(self._upgrade())
-
-    async def _upgrade(self) -> None:
-        transport = self._transport
-        if transport is None:
-            return
-        try:
-            secure = await self._loop.start_tls(
-                transport,
-                self,
-                self._house.tls,
-                server_side=True,
-                ssl_handshake_timeout=TLS_SECONDS,
-            )
-        except (OSError, SSLError) as error:
-            log.info("smtp.tls_failed", door=self._door.name, peer=self._peer, cause=str(error))
-            transport.abort()
-            return
-        self._transport = secure
-        self._secure = True
-        self._helo, self._credential = "", None
-        self._forget_mail()
-
-    def _take_proxy(self) -> bool:
-        try:
-            found = read_header(self._buffer)
-        except ProxyError as error:
-            log.warning("smtp.no_proxy_header", peer=self._peer, cause=str(error))
-            self._leave("421 4.7.0 Say first for whom you speak (PROXY)")
-            return False
-        if found is None:
-            return False
-        del self._buffer[: found.length]
-        self._peer = found.address or self._peer
-        self._mode = COMMANDS
-        self._greet()
-        return True
-
     def _auth(self, arg: str) -> None:
-        """RFC 4954 with PLAIN (RFC 4616) and LOGIN."""
-        mechanism, _, initial = arg.partition(" ")
+        """RFC 4954."""
         if not self._door.submission:
             self._say("502 5.5.1 AUTH is not offered here")
         elif not self._secure:
             self._say("538 5.7.11 AUTH needs TLS; say STARTTLS first")
-        elif self._credential is not None or self._sender is not None:
+        elif not self._helo:
+            self._say("503 5.5.1 Say EHLO first")
+        elif self._signed_in or self._sender is not None:
             self._say("503 5.5.1 AUTH comes once, and before MAIL")
-        elif mechanism.upper() == "PLAIN":
-            self._wait_for(self._plain(initial))
-        elif mechanism.upper() == "LOGIN":
-            self._wait_for(self._login(initial))
         else:
-            self._say("504 5.5.4 This mechanism is not offered")
+            self._wait_for(self._sign_in(arg))
 
-    async def _plain(self, initial: str) -> None:
-        answer = await self._ask("", initial)
-        if answer is not None:
-            parts = answer.split("\0")
-            login, password = parts[1:] if len(parts) == 3 else ("", "")
-            await self._sign_in(login, password)
-
-    async def _login(self, initial: str) -> None:
-        login = await self._ask("Username:", initial)
-        password = None if login is None else await self._ask("Password:", "")
-        if login is not None and password is not None:
-            await self._sign_in(login, password)
-
-    async def _ask(self, question: str, initial: str) -> str | None:
-        """One answer of the client, decoded; None if that ended the exchange."""
-        if not initial:
-            self._say(f"334 {base64.b64encode(question.encode()).decode()}")
-            self._flush()
-            self._asked = self._loop.create_future()
-            self._mode, self._busy = ANSWER, False
-            self._loop.call_soon(self._advance)
-            line = await self._asked
-            initial = line.strip().decode("ascii", "replace")
-        if initial == "*":
-            self._say("501 5.7.0 Given up, as you wish")
-            return None
+    async def _sign_in(self, arg: str) -> None:
         try:
-            return base64.b64decode("" if initial == "=" else initial, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError, ValueError):
-            self._say("501 5.5.2 That is not base64")
-            return None
+            self._credential = await sign_in(self._house, self._peer, arg, self._ask)
+        except RefusedError as refused:
+            self._say(str(refused))
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
+        else:
+            self._signed_in = True
+            self._say("235 2.7.0 Welcome")
 
-    async def _sign_in(self, login: str, password: str) -> None:
-        limiter = self._house.limiter
-        if limiter.blocked(self._peer, login):
-            self._say("454 4.7.0 Too many wrong passwords; try again in 15 minutes")
-            return
-        credential = await check_smtp(self._house.sessions, login, password)
-        if credential is None:
-            limiter.failed(self._peer, login)
-            log.warning("smtp.sign_in_refused", door=self._door.name, peer=self._peer)
-            self._say("535 5.7.8 Login or password is wrong")
-            return
-        self._credential = credential
-        self._say("235 2.7.0 Welcome")
 
+_NO_HOST = re.compile(r"[^A-Za-z0-9.:\[\]-]")
 
 _VERBS: dict[str, Callable[[Conversation, str], None]] = {
     "EHLO": Conversation._ehlo,
@@ -841,21 +517,3 @@ _VERBS: dict[str, Callable[[Conversation, str], None]] = {
     "STARTTLS": Conversation._start_tls,
     "AUTH": Conversation._auth,
 }
-
-
-def _within(address: str, networks: tuple[Network, ...]) -> bool:
-    if not networks:
-        return False
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
-
-
-def _within_trusted(address: str, trusted: tuple[tuple[Network, str], ...]) -> str:
-    """The login that mail from there counts as; empty if it has to sign in."""
-    for network, login in trusted:
-        if _within(address, (network,)):
-            return login
-    return ""

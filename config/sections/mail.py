@@ -57,6 +57,16 @@ class SmtpSettings(Section):
     session: Duration = timedelta(minutes=30)
     """The longest that one connection may last."""
 
+    greeting: Duration = timedelta(0)
+    """How long port 25 waits before it greets. Programs that send spam often don't wait for it, and
+    whoever speaks first is refused; "0s" greets at once."""
+
+    connections: int = Field(default=5000, ge=10, le=50_000)
+    """Connections at the same time, per process."""
+
+    connections_per_address: int = Field(default=200, ge=1, le=50_000)
+    """The same from one address (IPv6: one /64). Trusted hosts may have any number."""
+
     proxies: tuple[str, ...] = ()
     """Networks of load balancers, which have to say who is behind them (PROXY protocol)."""
 

@@ -73,6 +73,8 @@ class Credential(Keyed, CompanyScoped, Base):
     """A password for submission (`kind` smtp, `login` is the user name) or an API token (api).
 
     `secret_hash` is argon2id for smtp; for api, whose secret has 256 random bits, SHA-256.
+    `scram` is the verifier of the same password for SCRAM-SHA-256 (RFC 5802), as `mta.scram` writes
+    it; None for passwords from before it was kept.
     `address`, if set, is the only address that may be sent as: a rep's own password.
     `scopes` (api) are words of `mta.accounts.SCOPES` with blanks between; None is all of them.
     `domains` are those it may send from, with blanks between; None is all of the company's.
@@ -83,6 +85,7 @@ class Credential(Keyed, CompanyScoped, Base):
     kind: Mapped[str]
     login: Mapped[str] = mapped_column(unique=True)
     secret_hash: Mapped[str]
+    scram: Mapped[str | None]
     address: Mapped[str | None]
     scopes: Mapped[str | None]
     domains: Mapped[str | None]

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from mail.tokens import Token, TokenKeys, TokenKind
 from mta.certificate import server_context
 from mta.intake import Directory, Intake
-from mta.limiter import BY_ADDRESS, GuessLimiter, network_of
+from mta.limiter import BY_ADDRESS, BY_PAIR, LONGEST_DELAY, GuessLimiter, network_of
 from mta.listener import MX, SUBMISSION, Listener
 from mta.session import MAX_ERRORS, House, Limits
 from mta.spool import Spool
@@ -114,7 +114,7 @@ async def test_what_the_door_offers(doors: Doors) -> None:
         "ENHANCEDSTATUSCODES",
         "CHUNKING",
         "DSN",
-        "LIMITS RCPTMAX=100",
+        "LIMITS RCPTMAX=100 MAILMAX=50000",
         "STARTTLS",
     }
 
@@ -310,13 +310,23 @@ async def test_tokens_of_each_kind_have_a_mailbox(
 def test_guesses_are_forgiven_after_a_while() -> None:
     now = [0.0]
     limiter = GuessLimiter(lambda: now[0])
-    for _ in range(BY_ADDRESS):
-        assert not limiter.blocked("192.0.2.1", "shop")
+    for count in range(BY_ADDRESS):
+        assert limiter.blocked("192.0.2.1", "shop") is (count >= BY_PAIR)
+        assert not limiter.blocked("192.0.2.1", "other")
         limiter.failed("192.0.2.1", "shop")
     assert limiter.blocked("192.0.2.1", "other")
     assert not limiter.blocked("192.0.2.2", "shop")
     now[0] = 901.0
     assert not limiter.blocked("192.0.2.1", "shop")
+
+
+def test_strangers_can_slow_an_account_down_but_not_lock_it() -> None:
+    limiter = GuessLimiter(lambda: 0.0)
+    for number in range(500):
+        limiter.failed(f"192.0.2.{number % 250}", "Shop")
+    assert not limiter.blocked("198.51.100.1", "shop")
+    assert limiter.delay("shop ") == LONGEST_DELAY
+    assert limiter.delay("other") == 0.0
 
 
 def test_an_ipv6_customer_is_one_network() -> None:
