@@ -427,8 +427,8 @@ class Dialogue(asyncio.Protocol):
             log.info("smtp.tls_failed", door=self._door.name, peer=self._peer, cause=str(error))
             secure = None
         if secure is None:
-            self._closing = True
             transport.abort()
+            self.connection_lost(None)  # asyncio does not, where a handshake takes too long.
             return
         if self._closing:
             secure.abort()

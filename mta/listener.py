@@ -79,6 +79,11 @@ class Listener:
     def _conversation(self, door: Door) -> asyncio.Protocol:
         return Conversation(door, self._house, self)
 
+    @property
+    def count(self) -> int:
+        """Connections that are open."""
+        return len(self._open)
+
     def enter(self, dialogue: Dialogue) -> str:
         """Counts a connection; returns why it can't stay, or nothing."""
         self._open[dialogue] = ""

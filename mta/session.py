@@ -411,7 +411,7 @@ class Conversation(Dialogue):
     ) -> None:
         intake = self._house.intake
         client = Client(self._peer, self._helo, self._credential)
-        raw = self._trace() + content
+        raw = self._trace(envelope.utf8) + content
         if self._credential is not None:
             key = await intake.from_a_company(client, envelope, raw)
             self._house.allowance.used(self._credential.login, len(envelope.recipients))
@@ -420,13 +420,13 @@ class Conversation(Dialogue):
         self._commands = 0
         self._say(f"250 2.0.0 Kept as {key}")
 
-    def _trace(self) -> bytes:
+    def _trace(self, utf8: bool) -> bytes:
         """The Received field that says how the message came (RFC 5321 §4.4, RFC 3848).
 
         Of mail that our own people hand in it does not say from where: that is theirs to tell.
         """
         protocol = (
-            f"{'UTF8' if self._utf8 else 'E' if self._extended else ''}SMTP"
+            f"{'UTF8' if utf8 else 'E' if self._extended else ''}SMTP"
             f"{'S' if self._secure else ''}{'A' if self._signed_in else ''}"
         )
         now = format_datetime(self._house.clock())
