@@ -164,9 +164,10 @@ HELLO = b"EHLO x.test\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@ours.test>\r\n"
 PARTS = st.sampled_from(
     [
         b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r\n..\r\n", b"\r",
-        b"\n", b".", b"\0", b"\r\n", b"Subject: x\r\n\r\n", b"text", HELLO, b"DATA\r\n", b"QUIT\r\n",
-        b"RSET\r\n", b"BDAT 4\r\nabcd", b"BDAT 6 LAST\r\nab\r\n.\r\n", b"BDAT 0 LAST\r\n",
-        b"BDAT x\r\n", b"BDAT 9999999\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<nobody@ours.test>\r\n",
+        b"\n", b".", b"\0", b"\r\n", b"Subject: x\r\n\r\n", b"text", HELLO, b"DATA\r\n",
+        b"QUIT\r\n", b"RSET\r\n", b"BDAT 4\r\nabcd", b"BDAT 6 LAST\r\nab\r\n.\r\n",
+        b"BDAT 0 LAST\r\n", b"BDAT x\r\n", b"BDAT 9999999\r\n", b"MAIL FROM:<>\r\n",
+        b"RCPT TO:<nobody@ours.test>\r\n",
         b"x" * 5000, b"\xff\r\n", b"NOOP\r\n", b"DATA\r\n.\r\n", b"y" * 101_000 + b"\r\n",
     ]
 )  # fmt: skip
