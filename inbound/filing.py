@@ -25,9 +25,10 @@ from inbound.tie import How, Tie
 from mail.address import parse_address
 from mail.ids import uuid7
 from mail.tokens import Token, TokenKind
+from mta.preferences import live_topics, unsubscribe_scope
 from mta.recipients import find_contact, suppress
 from storage.sessions import insert_new
-from storage.tables import Arrival, Draft, Message, User
+from storage.tables import Arrival, Company, Draft, Message, User
 
 MAX_SUBJECT = 1000
 MAX_REFERENCES = 20
@@ -264,8 +265,15 @@ async def _about_delivery(
         await suppress(session, answered.recipient, "complained", now=now, detail=detail)
         await publish(session, Kind.COMPLAINT_RECEIVED, **about, report=str(filed.id))
     elif found.purpose is Purpose.UNSUBSCRIBE and found.tie.how is How.TOKEN:
-        new = await suppress(session, answered.recipient, "unsubscribed", now=now, detail=detail)
-        if new:
+        firm = await session.get_one(Company, answered.company_id)
+        scope = unsubscribe_scope(firm.policy, answered.campaign, await live_topics(session))
+        new = await suppress(
+            session, answered.recipient, "unsubscribed", now=now, detail=detail, scope=scope
+        )
+        if new and scope:
+            payload = {"changed": {scope: False}, "how": "mail", "report": str(filed.id)}
+            await publish(session, Kind.PREFERENCES_CHANGED, **about, **payload)
+        elif new:
             await publish(session, Kind.UNSUBSCRIBED, **about, how="mail", report=str(filed.id))
 
 

@@ -137,6 +137,15 @@ SEND = body(
             "default": False,
             "description": "All recipients or none; for up to 500 of them.",
         },
+        "files": listed(
+            text(maxLength=64, minLength=1),
+            "Keys of files that go with the mail: attached, in the HTML where it has `cid:KEY`, or "
+            "as a link where they are too large.",
+            maxItems=20,
+        ),
+        "presentation": text(
+            "Key of the page that it leads to, at `{{ presentation_url }}`.", maxLength=64
+        ),
         "recipients": listed(ref("Recipient"), minItems=1, maxItems=10_000),
     },
     needed="sender subject recipients",

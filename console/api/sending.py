@@ -22,6 +22,7 @@ from console.batches import PART, Results
 from console.desk import Call, Desk
 from mail.errors import PermanentError
 from mta.accounts import why_not_as
+from mta.enclosures import MAX_FILES
 from mta.recipients import canonical_address, ensure_contacts
 from mta.submission import Order, submit_many
 from storage.tables import Batch, Contact, Credential, User
@@ -35,7 +36,10 @@ MAX_ERRORS = 100
 """Errors that one answer names."""
 
 SHARED = frozenset(
-    "sender sender_name subject text html campaign kind user not_before expires strict".split()
+    (
+        "sender sender_name subject text html campaign kind user not_before expires strict "
+        "files presentation"
+    ).split()
 )
 PERSONAL = frozenset({"address", "name", "values"})
 
@@ -58,6 +62,8 @@ class Wanted:
     not_before: datetime | None
     expires: datetime | None
     strict: bool
+    files: tuple[str, ...] = ()
+    presentation: str = ""
 
 
 async def send(desk: Desk, call: Call) -> Response[Any]:
@@ -157,7 +163,19 @@ def _shared(body: dict[str, Any]) -> Wanted:
         not_before=documents.instant(body, "not_before"),
         expires=documents.instant(body, "expires"),
         strict=documents.switch(body, "strict"),
+        files=_files(body.get("files", [])),
+        presentation=documents.text(body, "presentation", needed=False, longest=64),
     )
+
+
+def _files(named: object) -> tuple[str, ...]:
+    """The keys of files that go with the mail. Raises `ApiError`."""
+    if not isinstance(named, list) or len(named) > MAX_FILES:
+        raise ApiError(422, f"files is not a list of {MAX_FILES} keys at most", "", "/files")
+    for place, one in enumerate(named):
+        if not isinstance(one, str) or not 1 <= len(one) <= 64:
+            raise ApiError(422, "is not the key of a file", "", f"/files/{place}")
+    return tuple(named)
 
 
 def _may_send(credential: Credential, wanted: Wanted) -> None:
@@ -275,6 +293,8 @@ async def _order(
             user_id=user,
             campaign=wanted.campaign,
             lane=2 if wanted.kind == "bulk" else 1,
+            files=wanted.files,
+            presentation=wanted.presentation,
             not_before=wanted.not_before,
             expires=wanted.expires,
         )

@@ -11,9 +11,10 @@ from sqlalchemy import select
 from console.api.calls import CALLS
 from console.api.description import DESCRIPTION
 from console.api.sending import MAX_RECIPIENTS
+from content.media import add_file
 from storage.sessions import Sessions
-from storage.tables import Contact, Message
-from tests.console.scene import Scene, app_of, browser, play
+from storage.tables import Contact, Message, Template
+from tests.console.scene import NOW, Scene, app_of, browser, play
 
 MESSAGE: dict[str, Any] = {
     "sender": "owner@ourfirm.example",
@@ -168,3 +169,24 @@ async def test_the_description_names_every_call(
         (method.upper(), path) for path, calls in DESCRIPTION["paths"].items() for method in calls
     }
     assert described == {(str(method.value), path.replace(":str", "")) for method, path, _ in CALLS}
+
+
+async def test_files_go_with_mail_that_an_app_hands_in(
+    store: Sessions, scene: Scene, tmp_path: Path
+) -> None:
+    pdf = [b"%PDF-1.7 prices"]
+    await add_file(store, scene.company, key="prices", name="prices.pdf", pieces=pdf, now=NOW)
+    wanted = {**MESSAGE, "files": ["prices"]}
+    status, said = await call(store, tmp_path, scene, "POST", "/messages", json=wanted)
+    assert (status, len(said["accepted"])) == (202, 2)
+    async with store.read(scene.company) as session:
+        kept = [t.headers.get("media") for t in await session.scalars(select(Template))]
+    assert [m["parts"][0]["name"] for m in kept if m] == ["prices.pdf"]
+    for files in ("prices", [7], ["x"] * 21, [""]):
+        wrong = {**MESSAGE, "files": files}
+        status, _ = await call(store, tmp_path, scene, "POST", "/messages", json=wrong)
+        assert status == 422
+    missing = {**MESSAGE, "presentation": "tour", "strict": True}
+    status, said = await call(store, tmp_path, scene, "POST", "/messages", json=missing)
+    assert status == 422
+    assert "waypost presentation set" in str(said)
