@@ -29,6 +29,11 @@ class NoticeLimit:
         self._per_hour = per_hour
         self._sent: OrderedDict[str, deque[datetime]] = OrderedDict()
 
+    def is_used_up(self, reader: str, now: datetime) -> bool:
+        """Whether nothing may be sent to this reader now; takes no place."""
+        times = self._sent.get(reader, ())
+        return sum(at > now - HOUR for at in times) >= self._per_hour
+
     def ask(self, reader: str, now: datetime) -> Leave:
         """Takes one place for this reader, if there is one."""
         times = self._sent.setdefault(reader, deque())

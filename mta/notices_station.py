@@ -117,14 +117,15 @@ class Notices:
         if found is None:
             return
         message, report, key, domain = found
+        reader = f"{event.company_id}/{report.origin.sender.lower()}"
+        if self._limit.is_used_up(reader, now):  # In a flood the messages are not even read.
+            log.warning("notice.withheld", message_id=str(message.id), action=action.value)
+            return
         original = await self._original(message)
         automatic = auto_submitted(original) if original is not None else ""
         if not is_owed(report.origin, action, auto_submitted=automatic):
             return
-        leave = self._limit.ask(f"{event.company_id}/{report.origin.sender.lower()}", now)
-        if leave is Leave.NO:
-            log.warning("notice.withheld", message_id=str(message.id), action=action.value)
-            return
+        leave = self._limit.ask(reader, now)
         report = replace(report, original=original, last_for_now=leave is Leave.LAST)
         raw = make_dsn(
             report,

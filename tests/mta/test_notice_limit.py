@@ -17,9 +17,10 @@ def test_no_hour_sees_more_than_its_share(seconds: list[int], most: int) -> None
     sent = []
     for second in sorted(seconds):
         at = MONDAY + timedelta(seconds=second)
+        full = limit.is_used_up("bo@office.test", at)
         leave = limit.ask("bo@office.test", at)
         before = [one for one in sent if one > at - HOUR]
-        assert (leave is Leave.NO) == (len(before) == most)
+        assert (leave is Leave.NO) == full == (len(before) == most)
         assert (leave is Leave.LAST) == (len(before) == most - 1)
         if leave is not Leave.NO:
             sent.append(at)
