@@ -15,6 +15,7 @@ from math import isfinite
 from typing import Any
 
 from mta.retry import ReplyClass
+from mta.shaping.rate import SLOWEST
 from mta.shaping.rules import Action, Shaping, SiteRule, Source
 from mta.shaping.site import site_of
 from mta.shaping.standing import FULL_AGAIN, Standing
@@ -25,6 +26,9 @@ MAX_SITES = 50_000
 IDLE_SECONDS = 120.0
 SWEEP_SECONDS = 60.0
 MAX_WHY = 300
+
+LONGEST_PAUSE = 366 * 86_400.0
+"""Seconds; no rule asks for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,14 @@ class Shaper:
         if source and rule.action is not Action.IGNORE:
             self._sources.complained(source, site, now)
         return rule.meaning
+
+    def abandoned(self, site: str) -> None:
+        """A delivery that began ended without a word about the site: instead of `finished`.
+
+        As when it was cancelled, or the message was no longer to be sent.
+        """
+        if (standing := self._sites.get(site)) is not None:
+            standing.abandoned()
 
     def meaning(self, site: str, verdict: Verdict) -> ReplyClass:
         """What a reply is about, without learning from it."""
@@ -266,10 +278,11 @@ def _restore(one: Standing, kept: Mapping[str, Any], now: float) -> None:
     one.seen = now
     one.complained_at = min(_number(kept.get("complained")), now)
     if "until" in kept:
-        one.suspend(_number(kept["until"]), str(kept.get("why", ""))[:MAX_WHY])
+        until = min(_number(kept["until"]), now + LONGEST_PAUSE)
+        one.suspend(until, str(kept.get("why", ""))[:MAX_WHY])
         one.setbacks = min(int(_number(kept.get("setbacks"))), 20)
     if (pace := _number(kept.get("pace"))) > 0:
-        one.pace.per_second = pace
+        one.pace.per_second = max(pace, SLOWEST)
         one.pace.wall = _number(kept.get("wall")) or pace
         one.pace.due = now
     if (ceiling := _number(kept.get("ceiling"))) >= 1:

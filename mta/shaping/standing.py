@@ -161,6 +161,11 @@ class Standing:
             self._well(now, full=full)
         return rule
 
+    def abandoned(self) -> None:
+        """One less in progress, and nothing learnt."""
+        self.in_flight = max(0, self.in_flight - 1)
+        self.stale = min(self.stale, self.in_flight)
+
     def suspend(self, until: float, why: str) -> None:
         """Leaves the site alone; afterwards one delivery goes first."""
         self.held_until = max(self.held_until, until)

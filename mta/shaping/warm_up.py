@@ -93,9 +93,13 @@ class Sources:
     def load(self, rows: object) -> None:
         """What `dump` gave. Rows that are not of that form are left out."""
         for row in rows if isinstance(rows, list) else []:
-            if not isinstance(row, list) or len(row) != 6 or row[0] not in self._cold:
+            if not isinstance(row, list) or len(row) != 6:
                 continue
             source, provider, *numbers = row
+            if not isinstance(source, str) or not isinstance(provider, str):
+                continue
+            if source not in self._cold:
+                continue
             if not all(isinstance(n, int) and 0 <= n < PLENTY for n in numbers):
                 continue
             if provider in self._providers or provider == OTHERS:

@@ -6,7 +6,7 @@ import json
 from collections import deque
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -68,6 +68,12 @@ class Sending(RuleBasedStateMachine):
         for _ in range(min(many, self.open)):
             self.shaper.finished("a.example", verdict, self.now)
             self.open -= 1
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def abandon(self) -> None:
+        self.shaper.abandoned("a.example")
+        self.open -= 1
 
     @rule(seconds=st.floats(1.0, 10_000.0))
     def suspend(self, seconds: float) -> None:
@@ -226,6 +232,47 @@ def test_a_state_of_another_form_is_no_harm(state: dict[str, object]) -> None:
     shaper = Shaper(shipped())
     shaper.load(state, NOW)
     assert shaper.room("a", NOW) > 0
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["new", "google"])
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=6)
+        | st.dictionaries(
+            st.sampled_from(["a", "pace", "wall", "until", "ceiling", "setbacks", "why"]), inner
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["sites", "suspended", "warmth"]), JSON))
+def test_any_state_is_read_and_stops_nothing_for_ever(state: dict[str, object]) -> None:
+    shaper = Shaper(read(WARMING, "x", shipped()))
+    shaper.load(state, NOW)
+    for site in ("a", "google"):
+        shaper.resume(site)
+        assert shaper.room(site, shaper.next_room(site, NOW)) >= 0
+        assert shaper.next_room(site, NOW) <= NOW + 366 * 86_400
+    json.dumps(shaper.dump(NOW))
+
+
+def test_a_delivery_that_was_cancelled_makes_room() -> None:
+    shaper = Shaper(shipped())
+    shaper.started("a.example", NOW, count=5)
+    assert shaper.room("a.example", NOW) == 0
+    shaper.abandoned("a.example")
+    assert shaper.room("a.example", NOW) == 1
+
+
+def test_a_smart_host_may_have_rules_of_its_own() -> None:
+    rules = read('[provider."relay.example:587"]\nconnections = 2\nper_hour = 100', "x", shipped())
+    shaper = Shaper(rules)
+    assert shaper.room("relay.example:587", NOW) == 2
+    assert shaper.room("other.example:587", NOW) == 5
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
