@@ -19,6 +19,7 @@ from console.desk import FOLDER, Answer, Call, Desk, missing
 from console.pages import (
     company,
     domains,
+    files,
     follow_up,
     inbox,
     leads,
@@ -80,6 +81,8 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.POST, "/tracker", work.add),
     (HttpMethod.POST, "/tracker/tasks/{id:str}/done", work.finish),
     (HttpMethod.GET, "/content", company.content),
+    (HttpMethod.GET, "/files", files.show),
+    (HttpMethod.POST, "/files", files.add),
     (HttpMethod.GET, "/domains", domains.show),
     (HttpMethod.POST, "/domains", domains.add),
     (HttpMethod.GET, "/domains/{id:str}", domains.show_one),

@@ -287,7 +287,9 @@ async def _take(
         addresses = {row.address.canonical for row in rows}
         there = select(Contact.address).where(Contact.address.in_(addresses))
         known = frozenset(await session.scalars(there))
-        refused = select(Suppression.address).where(Suppression.address.in_(addresses))
+        refused = select(Suppression.address).where(
+            Suppression.address.in_(addresses), Suppression.scope == ""
+        )
         never = frozenset(await session.scalars(refused))
         owners = await _owners(session, {row.owner.lower() for row in rows if row.owner})
         for row in rows:

@@ -55,6 +55,7 @@ CASES = {
     "/domains/{id:str}/check": "domain",
     "/domains/{id:str}/rotate": "domain",
     "/domains/{id:str}/remove": "domain",
+    "/files": None,
     "/suppressions": None,
     "/suppressions/remove": None,
     "/people": None,
