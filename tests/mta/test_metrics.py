@@ -20,9 +20,10 @@ from mta import exposition, metrics, queue_samples
 from mta.instruments import OTHER, Instruments
 from mta.retry import State
 from mta.submission import submit
+from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
 from storage.tables import Attempt, Delivery, QueueSample
-from tests.mta.house import Tenant, order
+from tests.mta.house import Tenant, make_tenant, order
 
 
 def read_page(text: bytes) -> dict[tuple[str, ...], float]:
@@ -126,10 +127,10 @@ async def test_transactions_are_measured(store: Sessions, acme: Tenant) -> None:
     assert sum(metrics._store_seconds.of("commit").counts) == before + 1
 
 
-async def test_the_queue_is_sampled_by_company(
-    any_store: Sessions, acme: Tenant, rival: Tenant
-) -> None:
+async def test_the_queue_is_sampled_by_company(any_store: Sessions, seal: Seal) -> None:
     now = datetime.now(UTC)
+    acme = await make_tenant(any_store, seal, "acme", 1)
+    rival = await make_tenant(any_store, seal, "rival", 2)
     for tenant, number in ((acme, 3), (rival, 1)):
         async with any_store.begin(tenant.id) as session:
             for key in range(number):
