@@ -24,8 +24,10 @@ from bus.events import Kind, publish_many
 from mta.gate import decide, facts_for
 from mta.outbound import Outbound
 from mta.outcome import Outcome
+from mta.queue_selection import SUSPENDED
 from mta.recipients import suppress
 from mta.retry import WAITING, RetrySchedule, State
+from mta.suspensions import NOTHING, Suspended
 from storage.bulk import change_many, insert_many
 from storage.sessions import narrow
 from storage.tables import Attempt, Delivery
@@ -112,18 +114,26 @@ async def claim(
     now: datetime,
     fence: str,
     schedule: RetrySchedule,
+    suspended: Suspended = NOTHING,
 ) -> tuple[list[Claim], set[str]]:
     """Takes up to so many deliveries of each destination; needs a session for every company.
 
     `fence` is never used for two claims. Interactive mail comes before transactional before bulk.
-    What the gate refuses is skipped. Also returns the destinations that have no more due now.
+    What the gate refuses is skipped, and what people suspended
+    is put off. Also returns the destinations that have no more due now.
     """
     due = await _due(session, wanted, now=now)
     facts = await facts_for(session, due, now=now)
     allowed: list[Waiting] = []
     refused: list[tuple[Waiting, Outbound, str]] = []
+    put_off: list[tuple[Any, ...]] = []
     for waiting in due:
         known, message = facts[waiting.id]
+        stop = suspended.of(waiting.company_id, message.campaign, waiting.destination)
+        if stop is not None and stop.until > now:
+            reason = f"{SUSPENDED}: {stop.reason}"
+            put_off.append((stop.until, reason, waiting.id, waiting.state))
+            continue
         why = decide(known, now=now)
         if why:
             refused.append((waiting, message, why))
@@ -147,6 +157,9 @@ async def claim(
             )
             for waiting in allowed
         ],
+    )
+    await change_many(
+        session, Delivery, set_=("due_at", "reason"), where=("id", "state"), rows=put_off
     )
     await _skip(session, refused, now=now)
     counts: dict[str, int] = {}

@@ -34,6 +34,7 @@ from mta.press import TOGETHER, Job, Made, Press
 from mta.retry import RetrySchedule, State
 from mta.sites import Site, Sites
 from mta.submission import Claiming, Order
+from mta.suspensions import NOTHING, suspended
 from mta.taken import Taken
 from storage.sessions import EVERY_COMPANY, Sessions
 
@@ -105,6 +106,7 @@ class Deliverer:
         self._recording: asyncio.Task[None] | None = None
         self._recorded = asyncio.Event()
         self._recorded.set()
+        self._suspended = NOTHING
         self._seen: datetime | None = None
         self._swept = self._lapsed = 0.0
 
@@ -117,8 +119,8 @@ class Deliverer:
     def claiming(self, barred: Collection[str]) -> Claiming | None:
         """How mail that is being written down is claimed at once, if there is room (`Relay`)."""
         room = int(self._manner.window * BULK_SHARE) - self._in_hand
-        if self._stopping or room <= 0:
-            return None
+        if self._stopping or room <= 0 or self._suspended.rows:
+            return None  # What may be suspended is looked at in the table.
         taken: dict[str, int] = {}
         now = self._clock()
 
@@ -232,6 +234,7 @@ class Deliverer:
         after = None if sweep or self._seen is None else self._seen - MARGIN
         async with self._sessions.read(EVERY_COMPANY) as session:
             found = await claims.due_destinations(session, after=after, now=now)
+            self._suspended = await suspended(session, now=now)
         if sweep:
             self._swept = wall
         self._seen = now
@@ -246,7 +249,12 @@ class Deliverer:
             return 0
         async with self._sessions.begin(EVERY_COMPANY) as session:
             taken, drained = await claims.claim(
-                session, wanted, now=self._clock(), fence=self._fence(), schedule=self._schedule
+                session,
+                wanted,
+                now=self._clock(),
+                fence=self._fence(),
+                schedule=self._schedule,
+                suspended=self._suspended,
             )
         for destination in drained:
             self._sites[self._site_of(destination)].due.pop(destination, None)

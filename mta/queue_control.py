@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from bus.events import Kind, publish_many
 from mta.claims import told
 from mta.outbound import load_outbound
-from mta.retry import OPEN, WAITING, State
+from mta.queue_selection import EVERYTHING, Which, is_open, is_waiting
+from mta.retry import WAITING, State
 from storage.bulk import change_many
-from storage.tables import Delivery, Message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Which:
-    """Part of the queue; what is left out does not limit it."""
-
-    destination: str | None = None
-    campaign: str | None = None
-    ids: Sequence[UUID] | None = None
-
-    def clause(self) -> ColumnElement[bool]:
-        """As a condition on deliveries."""
-        parts: list[ColumnElement[bool]] = [Delivery.id.is_not(None)]
-        if self.destination is not None:
-            parts.append(Delivery.destination == self.destination.lower())
-        if self.campaign is not None:
-            of_it = select(Message.id).where(Message.campaign == self.campaign)
-            parts.append(Delivery.message_id.in_(of_it))
-        if self.ids is not None:
-            parts.append(Delivery.id.in_(list(self.ids)))
-        return and_(*parts)
-
-
-EVERYTHING = Which()
+from storage.sessions import Scope, Sessions
+from storage.tables import Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What waits for one destination, and what it said last."""
+    """What waits for one destination."""
 
     destination: str
     waiting: int
@@ -54,124 +34,223 @@ class Standing:
     held: int
     oldest: datetime
     next_due: datetime | None
-    last_code: int | None
-    last_text: str
 
 
-async def standings(session: AsyncSession, which: Which = EVERYTHING) -> list[Standing]:
-    """The queue by destination, the longest first; of the session's company or of all."""
-    open_states = [str(state) for state in OPEN]
+CAP = 50_000
+"""Deliveries that a list looks at; where there are more, it says so."""
+
+BATCH = 1000
+"""Deliveries changed in one transaction."""
+
+
+class Action(StrEnum):
+    """What people may do to deliveries. `drop` gives up without a report to the sender;
+    `again` makes due what a suspension put off.
+    """
+
+    HOLD = "hold"
+    RELEASE = "release"
+    FLUSH = "flush"
+    BOUNCE = "bounce"
+    DROP = "drop"
+    AGAIN = "again"
+
+
+_FROM: dict[Action, tuple[State, ...]] = {
+    Action.HOLD: WAITING,
+    Action.RELEASE: (State.HELD,),
+    Action.FLUSH: (State.DEFERRED, State.UNCERTAIN),
+    Action.BOUNCE: (*WAITING, State.HELD),
+    Action.DROP: (*WAITING, State.HELD),
+    Action.AGAIN: WAITING,
+}
+
+
+async def standings(
+    session: AsyncSession, which: Which = EVERYTHING, *, cap: int = CAP
+) -> list[Standing]:
+    """The queue by destination, the longest first; of the session's company or of all.
+
+    Counts the first `cap` open deliveries only: a sum of `cap` means that there are more.
+    """
+    some = (
+        select(
+            Delivery.destination.label("destination"),
+            Delivery.state.label("state"),
+            Delivery.created_at.label("created_at"),
+            Delivery.due_at.label("due_at"),
+        )
+        .where(is_open(), which.clause())
+        .limit(cap)
+        .subquery()
+    )
     rows = await session.execute(
         select(
-            Delivery.destination,
-            Delivery.state,
-            func.count(Delivery.id),
-            func.min(Delivery.created_at),
-            func.min(Delivery.due_at),
-        )
-        .where(Delivery.state.in_(open_states), which.clause())
-        .group_by(Delivery.destination, Delivery.state)
+            some.c.destination,
+            some.c.state,
+            func.count(),
+            func.min(some.c.created_at),
+            func.min(some.c.due_at),
+        ).group_by(some.c.destination, some.c.state)
     )
-    grouped: dict[str, dict[str, tuple[int, datetime, datetime]]] = {}
+    grouped: dict[str, dict[State, tuple[int, datetime, datetime]]] = {}
     for name, state, count, oldest, due in rows:
-        grouped.setdefault(name, {})[state] = (count, oldest, due)
-    found = []
-    for name, by_state in grouped.items():
-        last = (
+        grouped.setdefault(name, {})[State(state)] = (count, oldest, due)
+    found = [_standing(name, by_state) for name, by_state in grouped.items()]
+    found.sort(key=lambda one: (-(one.waiting + one.deferred + one.held), one.destination))
+    return found
+
+
+def _standing(name: str, by_state: Mapping[State, tuple[int, datetime, datetime]]) -> Standing:
+    def count_of(*states: State) -> int:
+        return sum(by_state[state][0] for state in states if state in by_state)
+
+    return Standing(
+        name,
+        count_of(State.QUEUED),
+        count_of(State.SENDING),
+        count_of(State.DEFERRED, State.UNCERTAIN),
+        count_of(State.HELD),
+        min(oldest for _, oldest, _ in by_state.values()),
+        min((due for state, (_, _, due) in by_state.items() if state in WAITING), default=None),
+    )
+
+
+async def last_replies(
+    session: AsyncSession, destinations: Sequence[str]
+) -> dict[str, tuple[int | None, str]]:
+    """What each destination, of a page of them, said last to mail that still waits."""
+    found = {}
+    for name in destinations:
+        row = (
             await session.execute(
                 select(Delivery.last_code, Delivery.last_text)
-                .where(
-                    Delivery.destination == name,
-                    Delivery.last_text != "",
-                    Delivery.state.in_(open_states),
-                )
-                .order_by(Delivery.due_at.desc())
+                .where(is_waiting(), Delivery.destination == name, Delivery.last_text != "")
                 .limit(1)
             )
         ).first()
-        dues = [due for state, (_, _, due) in by_state.items() if state in WAITING]
-
-        def count_of(*states: State, kept: dict[str, tuple[int, datetime, datetime]]) -> int:
-            return sum(kept[state][0] for state in states if state in kept)
-
-        found.append(
-            Standing(
-                name,
-                count_of(State.QUEUED, kept=by_state),
-                count_of(State.SENDING, kept=by_state),
-                count_of(State.DEFERRED, State.UNCERTAIN, kept=by_state),
-                count_of(State.HELD, kept=by_state),
-                min(oldest for _, oldest, _ in by_state.values()),
-                min(dues, default=None),
-                last.last_code if last else None,
-                last.last_text if last else "",
-            )
-        )
-    found.sort(key=lambda standing: -(standing.waiting + standing.deferred + standing.held))
+        if row is not None:
+            found[name] = (row.last_code, row.last_text)
     return found
 
 
 async def waiting(
-    session: AsyncSession, which: Which = EVERYTHING, *, limit: int = 100
+    session: AsyncSession,
+    which: Which = EVERYTHING,
+    *,
+    limit: int = 100,
+    after: tuple[datetime, UUID] | None = None,
 ) -> list[Delivery]:
-    """Deliveries that are not done, the oldest first."""
-    query = (
-        select(Delivery)
-        .where(Delivery.state.in_([str(state) for state in OPEN]), which.clause())
-        .order_by(Delivery.created_at)
-        .limit(limit)
-    )
+    """Deliveries that are not done, the oldest first; `after` is where the last page ended."""
+    query = select(Delivery).where(is_open(), which.clause())
+    if after is not None:
+        created, key = after
+        query = query.where(
+            or_(
+                Delivery.created_at > created,
+                and_(Delivery.created_at == created, Delivery.id > key),
+            )
+        )
+    query = query.order_by(Delivery.created_at, Delivery.id).limit(limit)
     return list(await session.scalars(query))
+
+
+async def affected(session: AsyncSession, which: Which, action: Action) -> list[UUID]:
+    """The deliveries that an action would change now: what a dry run counts, and `apply` takes."""
+    wanted = Delivery.state.in_([str(state) for state in _FROM[action]])
+    query = select(Delivery.id).where(is_open(), wanted, which.clause())
+    return list(await session.scalars(query))
+
+
+async def apply(
+    sessions: Sessions,
+    scope: Scope,
+    action: Action,
+    ids: Sequence[UUID],
+    *,
+    reason: str,
+    clock: Callable[[], datetime],
+) -> AsyncIterator[Counter[UUID]]:
+    """Changes deliveries some at a time, each time in a transaction of its own.
+
+    Yields how many were changed so far, by company. What changed its state meanwhile is left alone.
+    """
+    done: Counter[UUID] = Counter()
+    for start in range(0, len(ids), BATCH):
+        which = Which(ids=ids[start : start + BATCH])
+        async with sessions.begin(scope) as session:
+            done.update(await change(session, action, which, reason=reason, now=clock()))
+        yield done
+
+
+async def change(
+    session: AsyncSession, action: Action, which: Which, *, reason: str, now: datetime
+) -> Counter[UUID]:
+    """One action on part of the queue, in the session's transaction; how many by company."""
+    reason = reason[:500]
+    if action in {Action.BOUNCE, Action.DROP}:
+        return await _end(session, which, bounced=action is Action.BOUNCE, reason=reason, now=now)
+    by_action: dict[Action, dict[str, Any]] = {
+        Action.HOLD: {"state": State.HELD, "reason": reason},
+        Action.RELEASE: {"state": State.DEFERRED, "due_at": now, "reason": "released"},
+        Action.FLUSH: {"due_at": now},
+        Action.AGAIN: {"due_at": now, "reason": ""},
+    }
+    wanted = Delivery.state.in_([str(state) for state in _FROM[action]])
+    companies = await session.scalars(
+        update(Delivery)
+        .where(wanted, which.clause())
+        .values(**by_action[action])
+        .returning(Delivery.company_id)
+        .execution_options(synchronize_session=False)
+    )
+    return Counter(companies)
 
 
 async def hold(session: AsyncSession, which: Which, *, reason: str) -> int:
     """Sets waiting mail aside until it is released; what is being sent now goes on."""
-    return await _change(session, which, WAITING, state=State.HELD, reason=reason[:500])
+    now = datetime.now(UTC)  # Nothing of it is written.
+    return (await change(session, Action.HOLD, which, reason=reason, now=now)).total()
 
 
 async def release(session: AsyncSession, which: Which, *, now: datetime) -> int:
     """Lets held mail go; it is due at once."""
-    return await _change(
-        session, which, (State.HELD,), state=State.DEFERRED, due_at=now, reason="released"
-    )
+    return (await change(session, Action.RELEASE, which, reason="", now=now)).total()
 
 
 async def flush(session: AsyncSession, which: Which, *, now: datetime) -> int:
     """Makes deferred mail due now; what is planned for later stays planned."""
-    return await _change(session, which, (State.DEFERRED, State.UNCERTAIN), due_at=now)
+    return (await change(session, Action.FLUSH, which, reason="", now=now)).total()
 
 
 async def bounce(session: AsyncSession, which: Which, *, reason: str, now: datetime) -> int:
-    """Gives up on mail; its senders' stations are told. Needs a session of one company."""
-    states = [str(state) for state in (*WAITING, State.HELD)]
+    """Gives up on mail; its senders are told."""
+    return (await change(session, Action.BOUNCE, which, reason=reason, now=now)).total()
+
+
+async def _end(
+    session: AsyncSession, which: Which, *, bounced: bool, reason: str, now: datetime
+) -> Counter[UUID]:
+    states = [str(state) for state in _FROM[Action.BOUNCE]]
     rows = await session.execute(
-        select(Delivery.id, Delivery.message_id)
+        select(Delivery.id, Delivery.message_id, Delivery.company_id)
         .where(Delivery.state.in_(states), which.clause())
         .with_for_update()
     )
-    messages = {row.message_id: row.id for row in rows}
-    found = await load_outbound(session, list(messages))
+    ended = rows.all()
+    found = await load_outbound(session, [row.message_id for row in ended])
+    state = State.BOUNCED if bounced else State.SKIPPED
     await change_many(
         session,
         Delivery,
         set_=("state", "reason", "finished_at"),
         where=("id",),
-        rows=[(State.BOUNCED, reason[:500], now, key) for key in messages.values()],
+        rows=[(state, reason, now, row.id) for row in ended],
     )
-    payload = {"code": None, "text": "", "reason": reason[:500], "class": "other", "hard": False}
+    payload: dict[str, Any] = {"code": None, "text": "", "reason": reason}
+    if bounced:
+        payload |= {"class": "other", "hard": False}
+    kind = Kind.DELIVERY_BOUNCED if bounced else Kind.DELIVERY_SKIPPED
     events = [told(message, payload) for message in found.values()]
-    await publish_many(session, Kind.DELIVERY_BOUNCED, events, occurred_at=now)
-    return len(messages)
-
-
-async def _change(
-    session: AsyncSession, which: Which, states: Sequence[State], **values: Any
-) -> int:
-    wanted = or_(*(Delivery.state == state for state in states))
-    done = await session.execute(
-        update(Delivery)
-        .where(wanted, which.clause())
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    return getattr(done, "rowcount", 0)
+    await publish_many(session, kind, events, occurred_at=now)
+    return Counter(row.company_id for row in ended)

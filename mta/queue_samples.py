@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, literal_column, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mail.ids import first_uuid7
-from mta.retry import OPEN, State
+from mta.queue_selection import is_open
+from mta.retry import State
 from storage.bulk import insert_many
 from storage.tables import Attempt, Delivery, QueueSample
 
@@ -41,11 +42,6 @@ _OF_ENDED: dict[str, str] = {
     State.HELD: "put_off",
     State.BOUNCED: "bounced",
 }
-
-
-def is_open() -> Any:
-    """Deliveries that are not done, in the words of the index that holds only those."""
-    return Delivery.state.in_([literal_column(f"'{state}'") for state in OPEN])
 
 
 async def count(session: AsyncSession, *, now: datetime) -> list[dict[str, Any]]:

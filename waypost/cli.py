@@ -330,8 +330,13 @@ def _work(commands: Commands) -> None:
     retry.add_argument("hold", nargs="*", metavar="ID", help="these (all)")
 
     queue = _group(commands, "queue", "mail waiting to leave")
-    listing = _add(queue, "list", "queue:show", "what waits, by destination")
-    listing.add_argument("--destination", metavar="DOMAIN", help="each message to this one")
+    listing = _add(queue, "list", "queue:show_all", "what waits, by destination")
+    listing.add_argument("--messages", action="store_true", help="each message")
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="lines (100)")
+    _part_of_queue(listing)
+    one = _add(queue, "show", "queue:show", "one delivery, its attempts, and why it waits")
+    one.add_argument("delivery", metavar="ID")
+    one.add_argument("--json", action="store_true")
     for action, text in (
         ("hold", "set mail aside"),
         ("release", "let held mail go"),
@@ -339,10 +344,23 @@ def _work(commands: Commands) -> None:
         ("bounce", "give up"),
     ):
         one = _add(queue, action, "queue:act", text)
-        one.set_defaults(action=action)
-        one.add_argument("--destination", metavar="DOMAIN")
-        one.add_argument("--company")
-        one.add_argument("--yes", action="store_true", help="for all destinations, do not ask")
+        one.set_defaults(action=action, quiet=False)
+        _part_of_queue(one)
+        one.add_argument("--reason", default="", help="kept with each message")
+        one.add_argument("--dry-run", action="store_true", help="only say how many")
+        one.add_argument("--yes", action="store_true", help="do not ask")
+        if action == "bounce":
+            one.add_argument("--quiet", action="store_true", help="no report to the senders")
+    for action, text in (("suspend", "send nothing for a while"), ("resume", "let it go on")):
+        one = _add(queue, action, f"queue:{action}", text)
+        one.add_argument("what", choices=("company", "campaign", "domain", "site"))
+        one.add_argument("name", nargs="?", default="", help="of the campaign, domain or site")
+        one.add_argument("--company", help="whose (a domain without it: everybody's)")
+        if action == "suspend":
+            one.add_argument("--for", dest="span", required=True, metavar="TIME", help='as "2h"')
+            one.add_argument("--reason", default="", help="shown to others")
+    one = _add(queue, "suspended", "queue:show_suspended", "what is suspended, and by whom")
+    one.add_argument("--json", action="store_true")
 
     shaping = _group(commands, "shaping", "how much mail a destination gets at a time")
     one = _add(shaping, "explain", "shaping:explain", "which rules hold for a domain, and why")
@@ -354,6 +372,20 @@ def _work(commands: Commands) -> None:
     stop.add_argument("--reason", default="", help="shown to others")
     one = _add(shaping, "resume", "shaping:resume", "let mail to a site go on")
     one.add_argument("site")
+
+
+def _part_of_queue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--company", metavar="NAME")
+    parser.add_argument("--destination", metavar="DOMAIN")
+    parser.add_argument("--site", help="a provider: all destinations with its mail servers")
+    parser.add_argument("--campaign")
+    parser.add_argument("--sender", metavar="ADDRESS")
+    parser.add_argument("--kind", help="mail, bulk, answer ...")
+    parser.add_argument("--lane", type=int, choices=(0, 1, 2))
+    parser.add_argument("--state", choices=("queued", "deferred", "uncertain", "sending", "held"))
+    parser.add_argument("--older-than", metavar="TIME", help='such as "2h"')
+    parser.add_argument("--id", action="append", metavar="ID", help="this delivery")
+    parser.add_argument("--json", action="store_true")
 
 
 def _reading(commands: Commands) -> None:

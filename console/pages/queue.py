@@ -9,6 +9,10 @@ from litestar import Response
 from console import access
 from console.desk import Call, Desk, PageError, go
 from mta import queue_control as control
+from mta.queue_selection import Which
+
+SHOWN = 200
+"""Destinations on the page, the longest queues first."""
 
 
 async def show(desk: Desk, call: Call) -> Response[Any]:
@@ -16,9 +20,13 @@ async def show(desk: Desk, call: Call) -> Response[Any]:
     who = await desk.signed_in(call)
     async with desk.sessions.read(who.company.id) as session:
         rows = await control.standings(session)
+        names = [row.destination for row in rows[:SHOWN]]
+        said_last = await control.last_replies(session, names)
         waiting = await control.waiting(session, limit=50)
     said = call.query_params.get("said", "")[:200]
-    return desk.page("queue.html", who, rows=rows, waiting=waiting, said=said)
+    return desk.page(
+        "queue.html", who, rows=rows[:SHOWN], said_last=said_last, waiting=waiting, said=said
+    )
 
 
 async def act(desk: Desk, call: Call) -> Response[Any]:
@@ -27,7 +35,7 @@ async def act(desk: Desk, call: Call) -> Response[Any]:
     fields = await desk.form(call, who)
     if not who.may_manage:
         raise PageError(403, "Not yours to change", "Ask an owner or a manager of the company.")
-    which, now = control.Which(destination=fields.get("destination", "")), desk.clock()
+    which, now = Which(destination=fields.get("destination", "")), desk.clock()
     reason, what = f"by {who.user.name}", fields.get("what", "")
     async with desk.sessions.begin(who.company.id) as session:
         if what == "hold":

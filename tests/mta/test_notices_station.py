@@ -30,7 +30,8 @@ from mta import notices_station
 from mta.accounts import add_credential, dns_records
 from mta.notices import Action, Origin, Report, make_dsn
 from mta.notices_station import station
-from mta.queue_control import Which, bounce
+from mta.queue_control import bounce
+from mta.queue_selection import Which
 from mta.spool import Spool
 from mta.submission import submit
 from storage.sealing import Seal

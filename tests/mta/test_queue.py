@@ -19,7 +19,7 @@ from mta.claims import LEASE, Claim
 from mta.client import Handover
 from mta.gate import GateFacts, decide
 from mta.outcome import Outcome, Trial
-from mta.queue_control import Which
+from mta.queue_selection import Which
 from mta.recipients import ensure_contact, suppress
 from mta.retry import BounceClass, RetrySchedule, State, bounce_class
 from mta.submission import submit
