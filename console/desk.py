@@ -19,6 +19,7 @@ from litestar.datastructures import FormMultiDict
 from config.settings import Settings
 from console.access import Brake, Visit, visit
 from mail.tokens import TokenKeys
+from mta.pressure import Gauge
 from mta.resolver import Resolver
 from storage.sealing import Seal
 from storage.sessions import Sessions
@@ -60,6 +61,7 @@ class Desk:
     resolver: Resolver | None = None
     templates: Environment = field(init=False)
     brake: Brake = field(init=False)
+    gauge: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         self.templates = Environment(
@@ -70,6 +72,7 @@ class Desk:
             lstrip_blocks=True,
         )
         self.templates.filters["percent"] = lambda value: f"{100 * value:.0f} %"
+        self.gauge = Gauge(self.settings.host.data / "spool")
         self.brake = Brake(8, timedelta(minutes=10), self.clock)
 
     @property

@@ -16,7 +16,7 @@ from mta.domains.check import check_machine
 from mta.resolver import Resolver
 from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Company, Credential, Hold, User
+from storage.tables import Company, Credential, Hold, User, Webhook
 
 LEAST_FREE_BYTES = 1 << 30
 
@@ -95,6 +95,8 @@ async def _store(sessions: Sessions) -> list[Finding]:
         credentials = await session.scalar(logins) or 0
         held = select(func.count(Hold.id)).where(Hold.released_at.is_(None))
         holds = await session.scalar(held) or 0
+        off = select(func.count(Webhook.id)).where(Webhook.state == "disabled")
+        silent = await session.scalar(off) or 0
     return [
         Finding(f"companies: {companies}", companies > 0, "waypost company add NAME"),
         Finding(f"users: {users}", users > 0, "waypost user add EMAIL --company NAME"),
@@ -104,6 +106,11 @@ async def _store(sessions: Sessions) -> list[Finding]:
             "Nobody can submit mail yet: waypost credential add --company NAME",
         ),
         Finding(f"events on hold: {holds}", holds == 0, "waypost bus hold list shows why."),
+        Finding(
+            f"webhooks switched off: {silent}",
+            silent == 0,
+            "waypost webhook list says why; enable or remove them.",
+        ),
     ]
 
 

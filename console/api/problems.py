@@ -54,6 +54,8 @@ def problem(call: Call, error: Exception) -> Response[Any]:
         title, detail = _TITLES.get(status, _TITLES[500])
         if status >= 500:
             log.error("api.failed", path=call.url.path, cause=repr(error)[:500])
+    if status == 503:
+        headers["Retry-After"] = "60"
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="waypost"'
     body: dict[str, Any] = {

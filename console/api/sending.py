@@ -20,7 +20,7 @@ from console.api.problems import ApiError, json_answer
 from console.api.tokens import credential_for
 from console.batches import PART, Results
 from console.desk import Call, Desk
-from mail.errors import PermanentError
+from mail.errors import PermanentError, TemporaryError
 from mta.accounts import why_not_as
 from mta.enclosures import MAX_FILES
 from mta.recipients import canonical_address, ensure_contacts
@@ -69,6 +69,8 @@ class Wanted:
 async def send(desk: Desk, call: Call) -> Response[Any]:
     """Takes a request as a whole, then orders its recipients part by part. 202 when all is kept."""
     credential = await credential_for(desk, call, "send")
+    if problem := desk.gauge.problem(credential.company_id):
+        raise TemporaryError(f"Try again later with the same Idempotency-Key: {problem}.")
     body, recipients = await _read(call)
     wanted = _shared(body)
     key = _key(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy import func, select, update
 from console import batches
 from console.api import sending
 from mta import accounts
+from mta.pressure import Gauge
 from storage.sessions import EVERY_COMPANY, Sessions
 from storage.tables import Batch, Contact, Delivery, Event, Message
 from tests.console.scene import NOW, Scene, app_of, browser, play
@@ -100,8 +102,9 @@ async def test_bad_lines_are_named(
 
 
 async def test_a_batch_goes_on_where_it_broke_off(
-    store: Sessions, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_store: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store, scene = any_store, await play(any_store, "ourfirm")
     monkeypatch.setattr(sending, "PART", 10)
     body, parts = request(*people(35)), 0
     real = batches.end_part
@@ -294,3 +297,32 @@ async def test_batches_are_forgotten_after_their_time(
             await batches.forget_old(session, now=now, kept=timedelta(days=30))
         answer = await call(store, tmp_path, scene.token, "GET", f"/batches/{key}")
         assert (answer.status_code == 200) is kept
+
+
+async def test_the_same_request_beside_itself_sends_once(
+    any_store: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PART", 10)
+    scene = await play(any_store, "ourfirm")
+    body, headers = request(*people(45)), {"Idempotency-Key": "twice"}
+    answers = await asyncio.gather(
+        *(
+            call(any_store, tmp_path, scene.token, "POST", "/messages", json=body, headers=headers)
+            for _ in range(3)
+        )
+    )
+    assert [one.status_code for one in answers] == [202] * 3
+    ids = [sorted(row["id"] for row in one.json()["accepted"]) for one in answers]
+    assert ids[0] == ids[1] == ids[2]
+    assert await ordered(any_store, scene) == sorted(people(45))
+
+
+async def test_nothing_is_taken_when_the_disk_is_nearly_full(
+    store: Sessions, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gauge, "_look", lambda self: "the disk is nearly full")
+    body = request("a@customers.test")
+    answer = await call(store, tmp_path, scene.token, "POST", "/messages", json=body)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    assert "nearly full" in answer.json()["detail"]
+    assert await ordered(store, scene) == []

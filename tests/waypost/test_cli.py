@@ -173,3 +173,24 @@ def test_parse_and_read_serve_on_their_own(tmp_path: Path) -> None:
     code, out, err = waypost("parse", str(tmp_path / "none.eml"))
     assert code == 1
     assert "can't be read" in err
+
+
+def test_webhooks_are_set_up_and_changed(
+    appliance: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> str:
+        assert main([*words, "--config", appliance]) == 0
+        return capsys.readouterr().out
+
+    url = "https://hooks.example.com/in"
+    added = run("webhook", "add", url, "--company", "Example Ltd", "--kind", "click")
+    assert "whsec_" in added
+    key = added.split()[1]
+    assert "whsec_" in run("webhook", "rotate", key)
+    run("webhook", "disable", key)
+    assert "switched off on the host" in run("webhook", "list")
+    run("webhook", "enable", key)
+    run("webhook", "replay", key, "--hours", "1")
+    run("webhook", "remove", key)
+    assert url not in run("webhook", "list")
+    assert main(["webhook", "enable", key, "--config", appliance]) != 0
