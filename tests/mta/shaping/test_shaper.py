@@ -196,12 +196,20 @@ def test_replies_are_understood(
 
 def test_a_rule_with_a_number_of_times_waits_for_it() -> None:
     shaper = Shaper(shipped())
-    blocked = Verdict(550, "blocked using zen.example (spamhaus)", "5.7.1", "rcpt")
-    for _ in range(2):
+    blocked = Verdict(550, "Client host [192.0.2.1] blocked using zen.example", "5.7.1", "rcpt")
+    for _ in range(4):
         ended(shaper, "a.example", blocked, NOW)
         assert shaper.room("a.example", NOW) > 0
     ended(shaper, "a.example", blocked, NOW)
     assert shaper.next_room("a.example", NOW) == NOW + 3600
+
+
+def test_one_senders_links_stop_nobodys_mail() -> None:
+    shaper = Shaper(shipped())
+    listed = Verdict(550, "message has a link that spamhaus lists (blocklist)", "5.7.1", "data")
+    for _ in range(50):
+        ended(shaper, "a.example", listed, NOW)
+    assert shaper.room("a.example", NOW) > 0
 
 
 def test_what_was_learnt_survives_a_restart() -> None:
@@ -353,7 +361,8 @@ def test_warming_up_goes_on_only_with_days_that_were_used_and_brought_no_complai
 def test_a_source_is_left_out_where_its_address_is_blocked() -> None:
     shaper = Shaper(read(WARMING, "x", shipped()))
     blocked = Verdict(451, "poor reputation of 192.0.2.2", "4.7.1", "mail")
-    ended(shaper, "a.example", blocked, NOW, source="new")
+    for _ in range(3):
+        ended(shaper, "a.example", blocked, NOW, source="new")
     chosen = {source.name for _ in range(8) if (source := shaper.choose_source("a.example", NOW))}
     assert chosen == {"old"}
     elsewhere = {s.name for _ in range(8) if (s := shaper.choose_source("b.example", NOW))}
