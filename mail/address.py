@@ -5,6 +5,7 @@ Pure, and linear in the length of what it reads.
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
 
@@ -15,6 +16,10 @@ MAX_ADDRESS_BYTES = 254
 """The path limit of RFC 5321 §4.5.3.1.3 less its angle brackets."""
 
 _ATEXT = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-/=?^_`{|}~")
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_PLAIN = re.compile(rf"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@({_LABEL}(?:\.{_LABEL})+)\Z")
+"""What nearly all addresses look like, read in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,9 @@ def parse_address(text: str) -> Address | None:
 
     Takes a bare `local@domain`; a quoted local part is kept with its quotes. No display names.
     """
+    plain = _PLAIN.match(text) if len(text) <= MAX_ADDRESS_BYTES else None
+    if plain is not None and plain.end(1) <= MAX_LOCAL_BYTES:
+        return Address(plain[1], plain[2].lower())
     text = text.strip()
     if not text or len(text.encode("utf-8", "surrogateescape")) > MAX_ADDRESS_BYTES:
         return None

@@ -7,16 +7,19 @@ measuring (docs/decisions/0006-own-smtp-session.md).
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
+from time import time_ns
 
 import structlog
 
 from mail.address import parse_address
 from mail.envelope import Envelope, Recipient
 from mail.errors import PermanentError
-from mail.ids import uuid7
 from mta.dialogue import MAX_ERRORS as MAX_ERRORS
 from mta.dialogue import Dialogue, Lobby
 from mta.door import Door as Door
@@ -429,7 +432,7 @@ class Conversation(Dialogue):
             f"{'UTF8' if utf8 else 'E' if self._extended else ''}SMTP"
             f"{'S' if self._secure else ''}{'A' if self._signed_in else ''}"
         )
-        now = format_datetime(self._house.clock())
+        now = _written(int(self._house.clock().timestamp()))
         sender = ""
         if not self._door.submission:
             helo = _NO_HOST.sub("?", self._helo)[:255]
@@ -437,7 +440,7 @@ class Conversation(Dialogue):
             sender = f"from {helo} ([{literal}])\r\n\t"
         line = (
             f"Received: {sender}by {self._house.host_name} with {protocol} "
-            f"id {uuid7().hex};\r\n\t{now}\r\n"
+            f"id {time_ns():x}{_PROCESS};\r\n\t{now}\r\n"
         )
         return line.encode("ascii", "replace")
 
@@ -497,6 +500,13 @@ class Conversation(Dialogue):
             self._say("235 2.7.0 Welcome")
 
 
+@lru_cache(maxsize=4)
+def _written(second: int) -> str:
+    """A time as headers have it; within a second it is the same for all."""
+    return format_datetime(datetime.fromtimestamp(second, UTC))
+
+
+_PROCESS = f"{os.getpid():x}"
 _NO_HOST = re.compile(r"[^A-Za-z0-9.:\[\]-]")
 
 _VERBS: dict[str, Callable[[Conversation, str], None]] = {
