@@ -77,6 +77,7 @@ PAGES: tuple[tuple[HttpMethod, str, Answer], ...] = (
     (HttpMethod.GET, "/metrics", numbers.show),
     (HttpMethod.GET, "/queue", queue.show),
     (HttpMethod.POST, "/queue", queue.act),
+    (HttpMethod.GET, "/queue/messages/{id:str}", queue.show_one),
     (HttpMethod.GET, "/tracker", work.show),
     (HttpMethod.POST, "/tracker", work.add),
     (HttpMethod.POST, "/tracker/tasks/{id:str}/done", work.finish),

@@ -46,6 +46,7 @@ CASES = {
     "/leads/clusters/{id:str}": "cluster",
     "/metrics": None,
     "/queue": None,
+    "/queue/messages/{id:str}": "sent",
     "/tracker": None,
     "/tracker/tasks/{id:str}/done": "task",
     "/content": None,
