@@ -51,10 +51,22 @@ PASSED_ON = frozenset(
 """Header fields of submitted mail that go out as they came; all others are ours to write."""
 
 
-AS_WRITTEN = PASSED_ON | frozenset(
-    ("from", "to", "cc", "subject", "date", "in-reply-to", "references", "mime-version")
+NOT_PASSED_ON = frozenset(
+    (
+        b"authentication-results",
+        b"bcc",
+        b"delivered-to",
+        b"dkim-signature",
+        b"message-id",
+        b"received",
+        b"reply-to",
+        b"return-path",
+        b"x-waypost-campaign",
+        b"x-waypost-kind",
+        b"x-waypost-merge",
+    )
 )
-"""Fields of mail that is passed on as it is which stay as they were written; so does `Content-`."""
+"""Fields of mail that goes out as it was submitted which do not: ours, or nobody's business."""
 
 MAX_LINE = 998
 """RFC 5322 §2.1.1, without the line end."""
@@ -225,9 +237,6 @@ class Composer:
         yield b"MIME-Version: 1.0\r\n"
 
 
-_AS_WRITTEN = frozenset(name.encode("ascii") for name in AS_WRITTEN)
-
-
 def _kept_fields(head: bytes) -> tuple[bytes, bool]:
     """The fields that go out as they were written, and whether a date is among them."""
     kept: list[bytes] = []
@@ -235,7 +244,7 @@ def _kept_fields(head: bytes) -> tuple[bytes, bool]:
     for line in head.split(b"\r\n"):
         if line[:1] not in (b" ", b"\t"):
             name = line.partition(b":")[0].strip().lower()
-            keep = name in _AS_WRITTEN or name.startswith(b"content-")
+            keep = name not in NOT_PASSED_ON
             has_date = has_date or name == b"date"
         if keep:
             kept.append(line + b"\r\n")
