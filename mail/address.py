@@ -15,6 +15,13 @@ MAX_LOCAL_BYTES = 64
 MAX_ADDRESS_BYTES = 254
 """The path limit of RFC 5321 §4.5.3.1.3 less its angle brackets."""
 
+_PLAIN = re.compile(
+    r"([A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}){0,31})@"
+    r"([A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?){1,40})\Z"
+)
+"""Nearly all addresses there are, which are read in one go."""
+
 _ATEXT = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-/=?^_`{|}~")
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -52,6 +59,8 @@ def parse_address(text: str) -> Address | None:
     if plain is not None and plain.end(1) <= MAX_LOCAL_BYTES:
         return Address(plain[1], plain[2].lower())
     text = text.strip()
+    if len(text) <= MAX_ADDRESS_BYTES and (plain := _PLAIN.match(text)):
+        return Address(plain[1], plain[2].lower()) if len(plain[1]) <= MAX_LOCAL_BYTES else None
     if not text or len(text.encode("utf-8", "surrogateescape")) > MAX_ADDRESS_BYTES:
         return None
     local, at, domain = text.rpartition("@")

@@ -52,6 +52,10 @@ BULK_SHARE = 0.8
 RESULTS = 500
 """Results in one transaction; and so many may wait before nothing more is begun."""
 
+GATHER = 8
+GATHER_SECONDS = 0.04
+"""After so many results in one transaction, more are let gather."""
+
 MARGIN = timedelta(seconds=10)
 """How much later than their due time rows may appear, because a transaction took long."""
 
@@ -109,6 +113,8 @@ class Deliverer:
         self._suspended = NOTHING
         self._seen: datetime | None = None
         self._swept = self._lapsed = 0.0
+        self._bulk_window = int(manner.window * BULK_SHARE)
+        self._room = asyncio.Event()
 
     # For those who have mail.
 
@@ -118,7 +124,7 @@ class Deliverer:
 
     def claiming(self, barred: Collection[str]) -> Claiming | None:
         """How mail that is being written down is claimed at once, if there is room (`Relay`)."""
-        room = int(self._manner.window * BULK_SHARE) - self._in_hand
+        room = self._bulk_window - self._in_hand
         if self._stopping or room <= 0 or self._suspended.rows:
             return None  # What may be suspended is looked at in the table.
         taken: dict[str, int] = {}
@@ -133,7 +139,7 @@ class Deliverer:
                 or order.kind != "mail"
                 or order.recipient.lower() in barred
                 or site.due
-                or ahead >= self._manner.ahead
+                or ahead >= self._ahead
             ):
                 return False
             room -= 1
@@ -147,12 +153,25 @@ class Deliverer:
             again=now + self._schedule.wait(1),
         )
 
+    async def has_room(self, seconds: float) -> None:
+        """Waits until more may be claimed, but no longer than this (`Relay`)."""
+        if self._in_hand < self._bulk_window or self._stopping:
+            return
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), seconds)
+
     def take(self, taken: Sequence[Taken]) -> None:
-        """Takes over what was claimed so; what was not is in the table (`Relay`)."""
+        """Takes over what was claimed so (`Relay`)."""
         jobs = [Job(_claim_of(one), one.raw) for one in taken]
         if jobs:
             self._begin(jobs)
-        self._wake.set()
+
+    @property
+    def _ahead(self) -> int:
+        """How many deliveries of one site are claimed ahead of their turn: its share of all."""
+        busy = sum(1 for site in self._sites if site.in_hand or site.due)
+        return max(self._manner.ahead, self._bulk_window // max(busy, 1))
 
     # Its life.
 
@@ -265,9 +284,9 @@ class Deliverer:
         """How much to claim for which destination, best lanes first."""
         wanted: dict[str, int] = {}
         room = self._manner.window - self._in_hand
-        bulk = int(self._manner.window * BULK_SHARE) - self._in_hand
+        bulk = self._bulk_window - self._in_hand
         for site in self._sites.with_due():
-            left = min(self._manner.ahead - site.in_hand, room if site.lane < 2 else bulk)
+            left = min(self._ahead - site.in_hand, room if site.lane < 2 else bulk)
             if left <= 0:
                 continue
             for destination in sorted(site.due, key=lambda d: site.due[d]):
@@ -424,13 +443,18 @@ class Deliverer:
                     recorded=claim.id in kept,
                 )
             self._let_go(claim for claim, _ in batch)
-            self._wake.set()
+            if any(site.due for site in self._sites):
+                self._wake.set()
+            if len(batch) >= GATHER and not self._stopping and len(self._results) < RESULTS:
+                await asyncio.sleep(GATHER_SECONDS)
 
     def _let_go(self, done: Iterable[Claim]) -> None:
         for claim in done:
             if self._leases.pop(claim.id, None) is not None:
                 self._in_hand -= 1
                 self._sites[self._site_of(claim.destination)].in_hand -= 1
+        if self._in_hand < self._bulk_window:
+            self._room.set()
 
     async def _give_back(self) -> None:
         """What lies ready and nobody began goes back to the table."""

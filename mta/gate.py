@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mta.outbound import Outbound, load_outbound
 from mta.preferences import Wishes, refusal, wishes_for, with_scopes
 from mta.recipients import forms_of
+from storage.bulk import read_rows
 from storage.sessions import company_of
 from storage.tables import Consent, Contact, Enrolment, Suppression
 
@@ -148,24 +149,25 @@ async def barred_of(session: AsyncSession, addresses: Sequence[str]) -> set[str]
         for address in some:
             for form in forms_of(address):
                 forms.setdefault(form, []).append(address)
-        stopped = set(
-            await session.scalars(
-                select(Suppression.address).where(
-                    Suppression.company_id == company,
-                    Suppression.address.in_(list(forms)),
-                )
-            )
+        stop, consent, contact = (
+            Suppression.__table__.c,
+            Consent.__table__.c,
+            Contact.__table__.c,
         )
-        barred.update(address for form in stopped for address in forms[form])
-        barred.update(
-            await session.scalars(
-                select(Contact.address)
-                .join(Consent, Consent.contact_id == Contact.id)
-                .where(
-                    Contact.company_id == company,
-                    Contact.address.in_(some),
-                    Consent.state != "given",
-                )
-            )
+        stopped = await read_rows(
+            session,
+            select(stop.address).where(stop.company_id == company, stop.address.in_(list(forms))),
         )
+        barred.update(address for row in stopped for address in forms[row.address])
+        not_given = await read_rows(
+            session,
+            select(contact.address)
+            .join(Consent.__table__, consent.contact_id == contact.id)
+            .where(
+                contact.company_id == company,
+                contact.address.in_(some),
+                consent.state != "given",
+            ),
+        )
+        barred.update(row.address for row in not_given)
     return barred

@@ -31,7 +31,7 @@ from mta.head import Head, read_head
 from mta.mime import Skeleton, take_apart
 from mta.note import Note, decode, encode
 from mta.pressure import Gauge
-from mta.recipients import ensure_contacts
+from mta.recipients import Person, ensure_contacts
 from mta.sorter import Sorter
 from mta.spool import Kept, Spool
 from mta.srs import Rewriter, SrsProblem, is_rewritten
@@ -39,7 +39,7 @@ from mta.submission import Order, submit_many
 from mta.taken import Relay, Taken
 from storage.bulk import insert_many
 from storage.sessions import EVERY_COMPANY, Sessions, narrow
-from storage.tables import Arrival, Company, Contact, Credential, Domain
+from storage.tables import Arrival, Company, Credential, Domain
 
 log = structlog.get_logger()
 
@@ -161,7 +161,8 @@ class Intake:
         self._clock = clock
         self._relay = relay
         self._own: dict[tuple[UUID, str], float] = {}
-        self.sorter = Sorter(sessions, spool, self.sort, self.set_aside)
+        self._domains: dict[UUID, tuple[float, Sequence[Domain]]] = {}
+        self.sorter = Sorter(sessions, spool, self.sort, self.set_aside, self._has_room)
         self.gauge = Gauge(spool.folder)
 
     def pressure(self, company_id: UUID | None) -> str:
@@ -252,6 +253,18 @@ class Intake:
 
     # What was kept, written down.
 
+    async def _has_room(self, seconds: float) -> None:
+        if self._relay is not None:
+            await self._relay.has_room(seconds)
+
+    async def _domains_of(self, session: AsyncSession, company: UUID) -> Sequence[Domain]:
+        """The company's domains, as they were some seconds ago at the most."""
+        until, domains = self._domains.get(company, (0.0, ()))
+        if until < time.monotonic():
+            domains = (await session.scalars(select(Domain))).all()
+            self._domains[company] = (time.monotonic() + UNKNOWN_SECONDS, domains)
+        return domains
+
     async def sort(self, session: AsyncSession, batch: Sequence[Kept]) -> Callable[[], None]:
         """Writes the arrivals and orders of these records; for the `Sorter`."""
         arrivals: dict[UUID, list[tuple[Note, Kept]]] = {}
@@ -270,9 +283,14 @@ class Intake:
         taken: list[Taken] = []
         for company, sent in orders.items():
             narrow(session, company)
-            taken += await self._order(session, sent)
-        relay = self._relay
-        return (lambda: relay.take(taken)) if relay is not None else (lambda: None)
+            taken += await self._order(session, company, sent)
+        relay, ordered = self._relay, any(orders.values())
+
+        def after() -> None:
+            if relay is not None and ordered:
+                relay.take(taken)
+
+        return after
 
     async def set_aside(self, session: AsyncSession, record: Kept, cause: str) -> None:
         """Keeps a record that could not be sorted where people see it; for the `Sorter`."""
@@ -313,7 +331,7 @@ class Intake:
         }
 
     async def _order(
-        self, session: AsyncSession, sent: Sequence[tuple[Note, Head, Kept]]
+        self, session: AsyncSession, company: UUID, sent: Sequence[tuple[Note, Head, Kept]]
     ) -> list[Taken]:
         now = self._clock()
         people: dict[str, str] = {}
@@ -348,6 +366,8 @@ class Intake:
                 await insert_many(session, Arrival, [row])
             elif result.claimed and claiming is not None:
                 taken.append(Taken(result, claiming, kept.data))
+        if self._relay is not None and len(taken) < len(orders):
+            self._relay.wake()
         return taken
 
 
@@ -360,7 +380,7 @@ def _order_for(
     head: Head,
     kept: Kept,
     parts: Skeleton | None,
-    contact: Contact,
+    contact: Person,
     address: str,
     notify: list[str],
     original: str,
@@ -397,7 +417,7 @@ def _order_for(
     )
 
 
-def _merge_values(contact: Contact) -> dict[str, Any]:
+def _merge_values(contact: Person) -> dict[str, Any]:
     first = contact.name.split(" ")[0] if contact.name else ""
     known = {
         "name": contact.name,

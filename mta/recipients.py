@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mail.address import parse_address
 from mail.errors import PermanentError
-from storage.bulk import insert_many
+from mail.ids import uuid7
+from storage.bulk import change_many, insert_many, read_rows
 from storage.sessions import company_of, insert_new
 from storage.tables import Consent, Contact, Suppression
 
@@ -75,38 +77,66 @@ async def ensure_contact(
     return contact
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A contact as far as sending to it goes."""
+
+    id: UUID
+    address: str
+    name: str
+    organisation: str
+    fields: dict[str, Any]
+
+
 async def ensure_contacts(
     session: AsyncSession, people: Mapping[str, str], *, origin: dict[str, Any], now: datetime
-) -> dict[str, Contact]:
+) -> dict[str, Person]:
     """The contacts with these canonical addresses, in few statements; those missing are made.
 
     `people` has their names, if known. The names of contacts that have one already stay.
     """
+    company, table = company_of(session), Contact.__table__.c
 
-    async def found() -> dict[str, Contact]:
-        addresses, kept = list(people), {}
+    async def found(addresses: Sequence[str]) -> dict[str, Person]:
+        kept = {}
         for start in range(0, len(addresses), IN_ONE_QUERY):
-            rows = await session.scalars(
-                select(Contact).where(
-                    Contact.company_id == company_of(session),
-                    Contact.address.in_(addresses[start : start + IN_ONE_QUERY]),
-                )
+            query = select(
+                table.id, table.address, table.name, table.organisation, table.fields
+            ).where(
+                table.company_id == company,
+                table.address.in_(addresses[start : start + IN_ONE_QUERY]),
             )
-            kept.update({contact.address: contact for contact in rows})
+            for row in await read_rows(session, query):
+                kept[row.address] = Person(
+                    row.id, row.address, row.name, row.organisation, row.fields
+                )
         return kept
 
-    known = await found()
-    rows = [
-        {"address": address, "name": _one_line(name), "origin": origin, "created_at": now}
+    known = await found(list(people))
+    rows: list[dict[str, Any]] = [
+        {
+            "id": uuid7(),
+            "address": address,
+            "name": _one_line(name),
+            "origin": origin,
+            "created_at": now,
+        }
         for address, name in people.items()
         if address not in known
     ]
     if rows:
         await insert_many(session, Contact, rows, unless=["company_id", "address"])
-        known = await found()
-    for address, name in people.items():
-        if name and not known[address].name:
-            known[address].name = _one_line(name)
+        known |= {
+            row["address"]: Person(row["id"], row["address"], row["name"], "", {}) for row in rows
+        }
+        if session.get_bind().dialect.name != "sqlite":  # Another process may have been quicker.
+            known |= await found([row["address"] for row in rows])
+    named = [
+        (_one_line(name), known[address].id, "")
+        for address, name in people.items()
+        if name and not known[address].name
+    ]
+    await change_many(session, Contact, set_=("name",), where=("id", "name"), rows=named)
     return known
 
 

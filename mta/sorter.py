@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mta.spool import Kept, Spool
+from storage.bulk import change_many
 from storage.sessions import EVERY_COMPANY, Sessions, insert_new
 from storage.tables import SpoolMark
 
@@ -32,6 +33,14 @@ BATCH = 250
 MAX_BACKLOG = 20_000
 MAX_BACKLOG_BYTES = 256 << 20
 """What may wait to be sorted before the doors say 451."""
+
+GATHER = 8
+GATHER_SECONDS = 0.04
+"""After so many records in one transaction, more are let gather: it costs as much for one as for
+a hundred."""
+
+ROOM_SECONDS = 0.5
+"""How long records wait for the relay to have room, so that they need not go through the queue."""
 
 AWAY_SECONDS = 1.0
 """Between tries while the store is away."""
@@ -105,19 +114,30 @@ class _Book:
             if not await insert_new(session, SpoolMark, [row], unless=["segment"]):
                 raise TakenError(segment)
             return
-        done = await session.execute(
-            update(SpoolMark)
-            .where(SpoolMark.segment == segment, SpoolMark.sorted_to == before)
-            .values(sorted_to=end)
+        moved = await change_many(
+            session,
+            SpoolMark,
+            set_=("sorted_to",),
+            where=("segment", "sorted_to"),
+            rows=[(end, segment, before)],
         )
-        if getattr(done, "rowcount", 0) != 1:
+        if moved != 1:
             raise TakenError(segment)
 
 
 class Sorter:
     """Sorts the records of this process as they come, and those of processes that died."""
 
-    def __init__(self, sessions: Sessions, spool: Spool, sort: Sort, set_aside: SetAside) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        spool: Spool,
+        sort: Sort,
+        set_aside: SetAside,
+        has_room: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """`has_room` waits up to so many seconds until what is sorted can be sent at once."""
+        self._has_room = has_room
         self._sessions = sessions
         self._spool = spool
         self._sort = sort
@@ -158,7 +178,11 @@ class Sorter:
         try:
             while True:
                 while self._waiting:
-                    await self._next()
+                    if not self._stopping:
+                        await self._has_room(ROOM_SECONDS)
+                    done = await self._next()
+                    if done >= GATHER and not self._stopping and len(self._waiting) < BATCH:
+                        await asyncio.sleep(GATHER_SECONDS)
                 self._idle.set()
                 if self._stopping:
                     return
@@ -167,7 +191,7 @@ class Sorter:
         finally:
             adopting.cancel()
 
-    async def _next(self) -> None:
+    async def _next(self) -> int:
         """Sorts the first records; they leave the line only when they are in the tables."""
         segment = self._waiting[0].segment
         batch = [
@@ -180,6 +204,7 @@ class Sorter:
             raise
         for _ in range(done):
             self._bytes -= len(self._waiting.popleft().data)
+        return done
 
     async def _adopt(self) -> None:
         while True:

@@ -28,6 +28,14 @@ class Relay(Protocol):
         """
         ...
 
+    async def has_room(self, seconds: float) -> None:
+        """Waits until more can be claimed, but no longer than this."""
+        ...
+
     def take(self, taken: Sequence[Taken]) -> None:
         """Takes over what was claimed; called after the commit."""
+        ...
+
+    def wake(self) -> None:
+        """There is mail in the queue."""
         ...

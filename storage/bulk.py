@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, Column, DateTime, Table, Uuid
+from sqlalchemy import JSON, Column, DateTime, Executable, Row, Table, Uuid
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage.sessions import check_rows
@@ -60,6 +60,16 @@ async def insert_many(
     ]
     connection = await session.connection()
     await connection.exec_driver_sql(plan.statement, bound)
+
+
+async def read_rows(session: AsyncSession, query: Executable) -> Sequence[Row[Any]]:
+    """Plain rows of a query that names its company itself, without the weight of the ORM.
+
+    For the few queries that run for every message; the scope is not looked at.
+    """
+    await session.flush()
+    connection = await session.connection()
+    return (await connection.execute(query)).all()
 
 
 async def change_many(
