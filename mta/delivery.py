@@ -52,6 +52,9 @@ BULK_SHARE = 0.8
 RESULTS = 500
 """Results in one transaction; and so many may wait before nothing more is begun."""
 
+MOST_PATIENCE = 5.0
+"""Seconds that mail waits for room at the most before it goes into the queue."""
+
 GATHER = 8
 GATHER_SECONDS = 0.04
 """After so many results in one transaction, more are let gather."""
@@ -115,6 +118,7 @@ class Deliverer:
         self._swept = self._lapsed = 0.0
         self._bulk_window = int(manner.window * BULK_SHARE)
         self._room = asyncio.Event()
+        self._last_result = 0.0
 
     # For those who have mail.
 
@@ -154,12 +158,15 @@ class Deliverer:
         )
 
     async def has_room(self, seconds: float) -> None:
-        """Waits until more may be claimed, but no longer than this (`Relay`)."""
-        if self._in_hand < self._bulk_window or self._stopping:
-            return
-        self._room.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), seconds)
+        """Waits until more may be claimed; for so long after the last result (`Relay`)."""
+        start = time.monotonic()
+        while self._in_hand >= self._bulk_window and not self._stopping:
+            now = time.monotonic()
+            if now - max(start, self._last_result) >= seconds or now - start >= MOST_PATIENCE:
+                return  # What is in hand does not move: others may be better off in the queue.
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), seconds)
 
     def take(self, taken: Sequence[Taken]) -> None:
         """Takes over what was claimed so (`Relay`)."""
@@ -326,6 +333,14 @@ class Deliverer:
             log.error("delivery.store_lost", cause=str(error)[:200])
             self._let_go(job.claim for job in jobs)  # Their leases end, and they are tried again.
             return
+        except Exception as error:
+            log.exception("delivery.failed", deliveries=len(jobs))
+            for job in jobs:
+                self._note(
+                    job.claim,
+                    Outcome(State.HELD, text=repr(error)[:300], reason="unexpected error"),
+                )
+            return
         sites = set()
         for one in made:
             if one.problem is None:
@@ -404,6 +419,8 @@ class Deliverer:
     # What came of it.
 
     def _note(self, claim: Claim, outcome: Outcome) -> None:
+        if outcome.state is State.DELIVERED:
+            self._last_result = time.monotonic()
         self._results.append((claim, outcome))
         if len(self._results) >= RESULTS:
             self._recorded.clear()

@@ -74,6 +74,13 @@ class _Sending:
     ready: ReadyMade | None
 
 
+_Asked = asyncio.Future[tuple[Company | None, Sequence[Domain]]]
+
+
+def _in_vain(asked: _Asked) -> bool:
+    return asked.done() and (asked.cancelled() or asked.exception() is not None)
+
+
 class Press:
     """Keeps compiled templates and decoded keys."""
 
@@ -86,7 +93,7 @@ class Press:
         self._composer = composer
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="press")
         self._generic: OrderedDict[UUID, GenericMessage] = OrderedDict()
-        self._senders: dict[UUID, tuple[float, Company | None, Sequence[Domain]]] = {}
+        self._senders: dict[UUID, tuple[float, _Asked]] = {}
         self._signers: dict[tuple[str, str, str], Signer] = {}
 
     def close(self) -> None:
@@ -178,14 +185,16 @@ class Press:
 
     async def _sender(self, company_id: UUID) -> tuple[Company | None, Sequence[Domain]]:
         """The company and its domains, as they were some seconds ago at the most."""
-        until, company, domains = self._senders.get(company_id, (0.0, None, ()))
-        if until < time.monotonic():
-            async with self._sessions.read(company_id) as session:
-                company = await session.get(Company, company_id)
-                domains = (await session.scalars(select(Domain))).all()
-            until = time.monotonic() + SENDER_SECONDS
-            self._senders[company_id] = (until, company, domains)
-        return company, domains
+        until, asked = self._senders.get(company_id, (0.0, None))
+        if asked is None or until < time.monotonic() or _in_vain(asked):
+            asked = asyncio.ensure_future(self._ask_for_sender(company_id))
+            self._senders[company_id] = (time.monotonic() + SENDER_SECONDS, asked)
+        return await asyncio.shield(asked)  # All who want to know wait for one question.
+
+    async def _ask_for_sender(self, company_id: UUID) -> tuple[Company | None, Sequence[Domain]]:
+        async with self._sessions.read(company_id) as session:
+            company = await session.get(Company, company_id)
+            return company, (await session.scalars(select(Domain))).all()
 
     async def _compiled(self, message: Outbound) -> GenericMessage:
         assert message.template_id is not None

@@ -29,7 +29,7 @@ class Relay(Protocol):
         ...
 
     async def has_room(self, seconds: float) -> None:
-        """Waits until more can be claimed, but no longer than this."""
+        """Waits until more can be claimed; for so long after mail last went out."""
         ...
 
     def take(self, taken: Sequence[Taken]) -> None:

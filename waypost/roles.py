@@ -6,6 +6,7 @@ Heavy packages are imported in the role that needs them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -37,6 +38,7 @@ async def serve_role(settings: Settings, role: str, name: str) -> None:
         loop.add_signal_handler(sign, stop.set)
     run = {"mail": _mail, "engine": _engine, "web": _web}[role]
     async with appliance(settings) as parts:
+        _settle_memory()
         log.info("role.ready", role=name)
         async with _measured(parts, name):
             await run(parts, name, stop)
@@ -59,6 +61,16 @@ async def _measured(parts: Appliance, name: str) -> AsyncIterator[None]:
     finally:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
+
+
+def _settle_memory() -> None:
+    """Spares the garbage collector what stays for good, the loaded packages above all.
+
+    By default it walks through all of them again and again under load, for a tenth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def role_names(settings: Settings) -> list[str]:
