@@ -14,6 +14,7 @@ from datetime import datetime
 import structlog
 
 from mail.errors import TemporaryError
+from mta import metrics
 from mta.client import Connection, LostError, TlsFailedError
 from mta.manner import Manner
 from mta.outcome import Outcome, Trial
@@ -151,6 +152,7 @@ class Carrier:
             except BaseException:
                 await connection.close()
                 raise
+            metrics.tls("out", connection.tls).inc()
             return connection
         raise LostError("no connection")
 

@@ -20,6 +20,12 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from mail.smtp_reply import SmtpReply, split_enhanced
+from mta import metrics
+
+_OPENED = metrics.connections("out")
+_FAILED = metrics.connections("out", "failed")
+_REFUSED = metrics.connections("out", "refused")
+_OPEN = metrics.connections_open("out")
 
 MAX_REPLY_LINES = 100
 MAX_REPLY_LINE = 2048
@@ -100,6 +106,7 @@ class Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._closed = self._loop.create_future()
+        self._counted = False
 
     @classmethod
     async def open(
@@ -121,6 +128,7 @@ class Connection(asyncio.Protocol):
                     lambda: connection, address, port, local_addr=(source, 0) if source else None
                 )
         except (OSError, TimeoutError) as error:
+            _FAILED.inc()
             raise LostError(f"{address}:{port}: {_why(error)}") from None
         return connection
 
@@ -144,6 +152,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport; no waiting for small packets to fill."""
+        self._counted = True
+        _OPENED.inc()
+        _OPEN.inc()
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it.
         connected: Any = transport.get_extra_info("socket")
         if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
@@ -152,9 +163,15 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever waits hears of it."""
+        self._gone()
         self._fail(error or EOFError("the server hung up"))
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _gone(self) -> None:
+        if self._counted:
+            self._counted = False
+            _OPEN.dec()
 
     def eof_received(self) -> None:
         """The server has said all it will say."""
@@ -233,6 +250,7 @@ class Connection(asyncio.Protocol):
         """Reads the greeting and says EHLO, or HELO to old servers. A reply is a refusal."""
         greeting = await self._reply(self.patience.greeting)
         if not greeting.accepted:
+            _REFUSED.inc()
             return greeting
         return await self.hello(name)
 
@@ -339,6 +357,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Lets it go without a word."""
         self.broken = True
+        self._gone()
         if self._transport is not None:
             self._transport.abort()
 
@@ -349,6 +368,7 @@ class Connection(asyncio.Protocol):
                 async with asyncio.timeout(2):
                     await self._command("QUIT")
         self.broken = True
+        self._gone()
         if self._transport is None:
             return
         with contextlib.suppress(Exception):

@@ -25,7 +25,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from mail.errors import TemporaryError
 from mail.ids import uuid7
-from mta import claims
+from mta import claims, metrics
 from mta.carrier import Carrier
 from mta.claims import LEASE, Claim
 from mta.manner import Manner
@@ -66,6 +66,8 @@ SWEEP_SECONDS = 300.0
 """How often all that is due is looked at, whatever was seen before."""
 
 LAPSE_SECONDS = 10.0
+
+_ATTEMPTS = metrics.attempts()
 
 
 class LeaseLostError(Exception):
@@ -179,6 +181,15 @@ class Deliverer:
         """How many deliveries of one site are claimed ahead of their turn: its share of all."""
         busy = sum(1 for site in self._sites if site.in_hand or site.due)
         return max(self._manner.ahead, self._bulk_window // max(busy, 1))
+
+    def ready(self) -> dict[str, int]:
+        """How many lie ready for which site."""
+        return {site.name: site.waiting for site in self._sites if site.waiting}
+
+    @property
+    def in_hand(self) -> int:
+        """How many are claimed and not recorded."""
+        return self._in_hand
 
     # Its life.
 
@@ -411,7 +422,9 @@ class Deliverer:
         except Exception as error:
             log.exception("delivery.failed", delivery_id=str(claim.id))
             outcome = Outcome(State.HELD, text=repr(error)[:300], reason="unexpected error")
-        self._note(claim, replace(outcome, seconds=round(time.monotonic() - started, 3)))
+        seconds = time.monotonic() - started
+        _ATTEMPTS.seconds.observe(seconds)
+        self._note(claim, replace(outcome, seconds=round(seconds, 3)))
 
     def _trial(self, claim: Claim) -> Trial:
         return Trial(claim.attempts, claim.expires_at, self._schedule)
@@ -421,6 +434,7 @@ class Deliverer:
     def _note(self, claim: Claim, outcome: Outcome) -> None:
         if outcome.state is State.DELIVERED:
             self._last_result = time.monotonic()
+        _ATTEMPTS.ended(outcome.state)
         self._results.append((claim, outcome))
         if len(self._results) >= RESULTS:
             self._recorded.clear()

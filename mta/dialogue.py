@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import structlog
 
 from mail.errors import PermanentError, TemporaryError
+from mta import metrics
 from mta.door import Door, House
 from mta.proxy_protocol import ProxyError, read_header
 from mta.wire import shown
@@ -65,6 +66,7 @@ class Dialogue(asyncio.Protocol):
         self._door = door
         self._house = house
         self._lobby = lobby
+        self._counted = metrics.at_door(door.name)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -83,6 +85,11 @@ class Dialogue(asyncio.Protocol):
         self._late = 0.0
         self._held = 0
         self._asked: asyncio.Future[bytes] | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is on."""
+        return self._secure
 
     # For the commands.
 
@@ -435,6 +442,8 @@ class Dialogue(asyncio.Protocol):
             return
         self._transport = secure
         self._secure = True
+        session = secure.get_extra_info("ssl_object")
+        metrics.tls("in", session.version() if session is not None else "TLS").inc()
         self._paused = False
         self._forget()
         if not raw:

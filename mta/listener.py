@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import structlog
 
 from mail.errors import ConfigError
+from mta import metrics
 from mta.dialogue import Dialogue
 from mta.limiter import network_of
 from mta.session import Conversation, Door, House
@@ -20,6 +21,11 @@ SUBMISSION = Door("submission", submission=True)
 SUBMISSIONS = Door("submissions", submission=True, implicit_tls=True)
 
 GRACE_SECONDS = 5.0
+
+_OPENED = metrics.connections("in")
+_REFUSED = metrics.connections("in", "refused")
+_OPEN = metrics.connections_open("in")
+_IN_THE_CLEAR = metrics.tls("in", "none")
 
 
 class Listener:
@@ -87,7 +93,9 @@ class Listener:
     def enter(self, dialogue: Dialogue) -> str:
         """Counts a connection; returns why it can't stay, or nothing."""
         self._open[dialogue] = ""
+        _OPEN.inc()
         if len(self._open) > self._house.limits.connections:
+            _REFUSED.inc()
             return "421 4.3.2 Too many connections, come back later"
         return ""
 
@@ -96,15 +104,21 @@ class Listener:
         network = network_of(peer)
         self._open[dialogue] = network
         self._networks[network] += 1
-        if self._networks[network] <= self._house.limits.per_address:
+        few = self._networks[network] <= self._house.limits.per_address
+        if few or self._house.trusted_login(peer):
+            _OPENED.inc()
             return ""
-        if self._house.trusted_login(peer):
-            return ""
+        _REFUSED.inc()
         return "421 4.7.0 Too many connections from your address"
 
     def leave(self, dialogue: Dialogue) -> None:
         """A connection has ended."""
-        network = self._open.pop(dialogue, "")
+        network = self._open.pop(dialogue, None)
+        if network is None:
+            return
+        _OPEN.dec()
+        if not dialogue.secure:
+            _IN_THE_CLEAR.inc()
         if network:
             self._networks[network] -= 1
             if self._networks[network] <= 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -91,6 +92,26 @@ def accepted(door: str, result: str = "accepted") -> Counter:
     return _messages.of(door, result)
 
 
+class Door:
+    """What is counted of whole messages at one door."""
+
+    def __init__(self, name: str) -> None:
+        self.accepted = accepted(name)
+        self.deferred = accepted(name, "deferred")
+        self.refused = accepted(name, "refused")
+        self.seconds = accept_seconds(name)
+
+    def turned_away(self, reply: str) -> None:
+        """Counts a message by the reply that it was not taken with."""
+        (self.deferred if reply.startswith("4") else self.refused).inc()
+
+
+@cache
+def at_door(name: str) -> Door:
+    """The same for all who come to a door."""
+    return Door(name)
+
+
 def accept_seconds(door: str) -> Histogram:
     """From the final dot to our reply."""
     return _accept_seconds.of(door)
@@ -127,6 +148,28 @@ def delivered(result: str, provider: str = "") -> Counter:
 def attempt_seconds(provider: str = "") -> Histogram:
     """One attempt at a provider."""
     return _attempt_seconds.of(provider)
+
+
+@cache
+def attempts(provider: str = "") -> Attempts:
+    """The same for all attempts at a provider."""
+    return Attempts(provider)
+
+
+class Attempts:
+    """What is counted of attempts at one provider."""
+
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+        self._ended: dict[str, Counter] = {}
+        self.seconds = attempt_seconds(provider)
+
+    def ended(self, result: str) -> None:
+        """Counts one that came to this."""
+        counter = self._ended.get(result)
+        if counter is None:
+            counter = self._ended[result] = delivered(result, self._provider)
+        counter.inc()
 
 
 def sign_seconds(algorithm: str) -> Histogram:

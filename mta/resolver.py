@@ -19,6 +19,7 @@ from dns.rdtypes.ANY.MX import MX
 from dns.rdtypes.ANY.TXT import TXT
 
 from mail.errors import ConfigError, TemporaryError
+from mta import metrics
 
 MOST_SECONDS = 3600.0
 NOTHING_SECONDS = 300.0
@@ -108,9 +109,7 @@ class Resolver:
         without a dot.
         """
         try:
-            answer = await self._dns.resolve(
-                f"{name.rstrip('.').lower()}.", kind, search=False, raise_on_no_answer=False
-            )
+            answer = await self._resolve(name.rstrip(".").lower(), kind, missing=False)
         except dns.resolver.NXDOMAIN as error:
             responses = error.responses() or {}  # type: ignore[no-untyped-call]
             seconds = min((_nothing_seconds(one) for one in responses.values()), default=0)
@@ -128,6 +127,16 @@ class Resolver:
         values = tuple(sorted(_text(record) for record in answer.rrset))
         return Look(values, alias=alias, remembered=int(answer.rrset.ttl))
 
+    async def _resolve(self, name: str, kind: str, *, missing: bool = True) -> dns.resolver.Answer:
+        """One question; `missing` raises where the name has no such records."""
+        started = time.perf_counter()
+        try:
+            return await self._dns.resolve(
+                f"{name}.", kind, search=False, raise_on_no_answer=missing
+            )
+        finally:
+            metrics.dns_seconds(kind).observe(time.perf_counter() - started)
+
     async def _ask(self, name: str, kind: str) -> list[str]:
         key = (name.rstrip(".").lower(), kind)
         kept = self._known.get(key)
@@ -135,7 +144,7 @@ class Resolver:
         if kept is not None and kept[0] > now:
             return list(kept[1])
         try:
-            answer = await self._dns.resolve(f"{key[0]}.", kind, search=False)
+            answer = await self._resolve(key[0], kind)
             found = [_text(record) for record in answer]
             until = now + min(float(answer.rrset.ttl if answer.rrset else 0), MOST_SECONDS)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
-from time import time_ns
+from time import perf_counter, time_ns
 
 import structlog
 
@@ -148,6 +148,7 @@ class Conversation(Dialogue):
             self._forget_mail()
             self._say("553 5.1.7 This is not a mail address")
         elif refusal := self._judge_pressure():
+            self._counted.deferred.inc()
             self._forget_mail()
             self._say(refusal, fault=False)
         elif self._credential is not None and path.address:
@@ -324,6 +325,7 @@ class Conversation(Dialogue):
         if not self._refusal and len(content) > self._house.limits.message_bytes:
             self._refusal = self._larger()
         if self._refusal:
+            self._counted.turned_away(self._refusal)
             self._take = self._take_line
             self._hold(0)
             self._forget_mail()
@@ -377,6 +379,7 @@ class Conversation(Dialogue):
             return False
         self._take = self._take_line
         if self._refusal:
+            self._counted.turned_away(self._refusal)
             self._forget_mail()
             self._hold(0)
             self._say(self._refusal)
@@ -403,6 +406,7 @@ class Conversation(Dialogue):
         to_us = self._to_us
         self._forget_mail()  # Also after a failure: the next message begins anew.
         if refusal:
+            self._counted.turned_away(refusal)
             self._hold(0)
             self._say(refusal)
         else:
@@ -415,11 +419,21 @@ class Conversation(Dialogue):
         intake = self._house.intake
         client = Client(self._peer, self._helo, self._credential)
         raw = self._trace(envelope.utf8) + content
-        if self._credential is not None:
-            key = await intake.from_a_company(client, envelope, raw)
-            self._house.allowance.used(self._credential.login, len(envelope.recipients))
-        else:
-            key = await intake.from_the_world(client, envelope, to_us, raw)
+        counted, started = self._counted, perf_counter()
+        try:
+            if self._credential is not None:
+                key = await intake.from_a_company(client, envelope, raw)
+                self._house.allowance.used(self._credential.login, len(envelope.recipients))
+            else:
+                key = await intake.from_the_world(client, envelope, to_us, raw)
+        except PermanentError:
+            counted.refused.inc()
+            raise
+        except Exception:
+            counted.deferred.inc()
+            raise
+        counted.accepted.inc()
+        counted.seconds.observe(perf_counter() - started)
         self._commands = 0
         self._say(f"250 2.0.0 Kept as {key}")
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 from mail.errors import ConfigError
+from mta import metrics
 from mta.multibuffer import LEAST, Lanes, LanesError, lanes_for
 
 OVERSIGNED = (b"from", b"subject", b"to", b"date", b"reply-to", b"list-unsubscribe")
@@ -45,6 +47,9 @@ _SIGNED = frozenset(
     )
 )
 """What RFC 6376 §5.4.1 recommends, and what RFC 8058 §4 asks for."""
+
+
+_SECONDS = {name: metrics.sign_seconds(name) for name in ("rsa-sha256", "ed25519-sha256")}
 
 
 class Signer(Protocol):
@@ -107,7 +112,11 @@ class DkimSigner:
         made = [b""] * len(drafts)
         for place, key in enumerate(self._keys):
             datas = [draft[place][1] for draft in drafts]
-            for index, raw in enumerate(self._signatures(key, datas)):
+            started = time.perf_counter()
+            signatures = self._signatures(key, datas)
+            took = (time.perf_counter() - started) / max(len(datas), 1)
+            _SECONDS[key.algorithm].observe(took, len(datas))
+            for index, raw in enumerate(signatures):
                 signature = base64.b64encode(raw)
                 lines = (signature[i : i + 72] for i in range(0, len(signature), 72))
                 unsigned = drafts[index][place][0]

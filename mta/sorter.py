@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -20,12 +21,16 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mta import metrics
 from mta.spool import Kept, Spool
 from storage.bulk import change_many
 from storage.sessions import EVERY_COMPANY, Sessions, insert_new
 from storage.tables import SpoolMark
 
 log = structlog.get_logger()
+
+_SECONDS = metrics.sort_seconds()
+_RECORDS = metrics.sort_records()
 
 BATCH = 250
 """Records in one transaction."""
@@ -197,11 +202,15 @@ class Sorter:
         batch = [
             record for record in itertools.islice(self._waiting, BATCH) if record.segment == segment
         ]
+        started = time.perf_counter()
         try:
             done = await self._book.enter(batch)
         except TakenError:  # Nobody else sorts a segment that is open, so this can't be undone.
             log.critical("sorter.taken", segment=segment, records=len(batch))
             raise
+        if done:
+            _SECONDS.observe(time.perf_counter() - started)
+            _RECORDS.observe(done)
         for _ in range(done):
             self._bytes -= len(self._waiting.popleft().data)
         return done

@@ -33,8 +33,12 @@ import structlog
 
 from mail.errors import PermanentError, TemporaryError
 from mail.ids import uuid7
+from mta import metrics
 
 log = structlog.get_logger()
+
+_SYNC_SECONDS = metrics.sync_seconds()
+_SYNC_RECORDS = metrics.sync_records()
 
 _HEAD = struct.Struct(">4sIQI")
 _MAGIC = b"WPR2"
@@ -248,8 +252,11 @@ class Spool:
             whole = whole[os.write(self._file, whole) :]
         started = time.perf_counter()
         os.fdatasync(self._file)
-        self.sync_seconds += time.perf_counter() - started
+        took = time.perf_counter() - started
+        self.sync_seconds += took
         self.syncs += 1
+        _SYNC_SECONDS.observe(took)
+        _SYNC_RECORDS.observe(len(batch))
         self._size = offset
         return kept
 

@@ -80,6 +80,7 @@ def role_names(settings: Settings) -> list[str]:
 
 
 async def _mail(parts: Appliance, name: str, stop: asyncio.Event) -> None:
+    from mta import metrics
     from mta.service import MailService
 
     service = MailService(
@@ -92,6 +93,7 @@ async def _mail(parts: Appliance, name: str, stop: asyncio.Event) -> None:
         clock=parts.clock,
         role=name,
     )
+    metrics.watch_ready(service.deliverer.ready, lambda: service.deliverer.in_hand)
     await service.start()
     try:
         await _until(stop, service.run())

@@ -21,11 +21,14 @@ from console.api.tokens import credential_for
 from console.batches import PART, Results
 from console.desk import Call, Desk
 from mail.errors import PermanentError, TemporaryError
+from mta import metrics
 from mta.accounts import why_not_as
 from mta.enclosures import MAX_FILES
 from mta.recipients import canonical_address, ensure_contacts
 from mta.submission import Order, submit_many
 from storage.tables import Batch, Contact, Credential, User
+
+_COUNTED = metrics.at_door("api")
 
 MAX_RECIPIENTS = 10_000
 MAX_STRICT = PART
@@ -70,6 +73,7 @@ async def send(desk: Desk, call: Call) -> Response[Any]:
     """Takes a request as a whole, then orders its recipients part by part. 202 when all is kept."""
     credential = await credential_for(desk, call, "send")
     if problem := desk.gauge.problem(credential.company_id):
+        _COUNTED.deferred.inc()
         raise TemporaryError(f"Try again later with the same Idempotency-Key: {problem}.")
     body, recipients = await _read(call)
     wanted = _shared(body)
@@ -114,6 +118,9 @@ async def send(desk: Desk, call: Call) -> Response[Any]:
             ) from None
     async with desk.sessions.read(credential.company_id) as session:
         results = await batches.results_of(session, batch)
+    if not replayed:
+        _COUNTED.accepted.inc(len(results.accepted))
+        _COUNTED.refused.inc(len(results.refused))
     return _answer(batch, results, replayed)
 
 

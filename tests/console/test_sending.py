@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 
 from console import batches
 from console.api import sending
-from mta import accounts
+from mta import accounts, metrics
 from mta.pressure import Gauge
 from storage.sessions import EVERY_COMPANY, Sessions
 from storage.tables import Batch, Contact, Delivery, Event, Message
@@ -61,6 +61,8 @@ async def test_json_lines_are_taken_like_json(
     head = {name: value for name, value in whole.items() if name != "recipients"}
     lines = b"\n".join(json.dumps(one).encode() for one in (head, *whole["recipients"]))
     headers = {"Content-Type": "application/x-ndjson; charset=utf-8", "Idempotency-Key": "k"}
+    counted = metrics.at_door("api")
+    before = counted.accepted.value, counted.refused.value
     answer = await call(
         store, tmp_path, scene.token, "POST", "/messages", content=lines, headers=headers
     )
@@ -78,6 +80,7 @@ async def test_json_lines_are_taken_like_json(
     )
     assert again.json() == answer.json()  # What is asked for counts, not how it is written.
     assert again.headers["idempotent-replayed"] == "true"
+    assert (counted.accepted.value - before[0], counted.refused.value - before[1]) == (2, 1)
 
 
 @pytest.mark.parametrize(
