@@ -15,7 +15,7 @@ import structlog
 
 from mail.errors import TemporaryError
 from mta import metrics
-from mta.client import Connection, LostError, TlsFailedError
+from mta.client import Connection, LostError, TlsFailedError, Transcript
 from mta.manner import Manner
 from mta.outcome import Outcome, Trial
 from mta.press import Made
@@ -50,9 +50,14 @@ class Carrier:
         self._tls.verify_mode = ssl.CERT_NONE
         self.closing = False
 
-    async def carry(self, made: Made, site: Site, trial: Trial) -> Outcome:
-        """Hands the message over, or says why not."""
-        kept = self._take_idle(site)
+    async def carry(
+        self, made: Made, site: Site, trial: Trial, transcript: Transcript | None = None
+    ) -> Outcome:
+        """Hands the message over, or says why not.
+
+        `transcript` is told what is said, over a connection that serves this message only.
+        """
+        kept = self._take_idle(site) if transcript is None else None
         if kept is not None:
             try:
                 return await self._say(kept, made, site, trial)
@@ -68,13 +73,15 @@ class Carrier:
                 cause = f"{host.name} points to {address}, which is not on the Internet"
                 continue
             try:
-                connection = await self._connect(host, address)
+                connection = await self._connect(host, address, transcript)
             except LostError as error:
                 cause = f"{host.name}: {error}"
+                _tell(transcript, f"no connection: {error}")
                 continue
             try:
-                return await self._say(connection, made, site, trial)
+                return await self._say(connection, made, None if transcript else site, trial)
             except LostError as error:
+                _tell(transcript, f"the connection broke off: {error}")
                 if error.after_data:
                     return self._lost(connection, trial, error)
                 cause = f"{host.name}: {error}"
@@ -97,7 +104,10 @@ class Carrier:
             connection.abort()
         return None
 
-    async def _say(self, connection: Connection, made: Made, site: Site, trial: Trial) -> Outcome:
+    async def _say(
+        self, connection: Connection, made: Made, site: Site | None, trial: Trial
+    ) -> Outcome:
+        """Without a `site` the connection is not kept."""
         try:
             handover = await connection.send(
                 made.return_path, _ascii_domain(made.claim.recipient), made.content
@@ -105,7 +115,8 @@ class Carrier:
         except BaseException:
             await connection.close()
             raise
-        if connection.broken or connection.sent >= PER_CONNECTION or self.closing:
+        full = connection.broken or connection.sent >= PER_CONNECTION
+        if site is None or full or self.closing:
             await connection.close()
         else:
             site.idle.append((time.monotonic(), connection))
@@ -128,12 +139,19 @@ class Carrier:
             raise failed
         return found[:MAX_ADDRESSES]
 
-    async def _connect(self, host: Host, address: str) -> Connection:
+    async def _connect(
+        self, host: Host, address: str, transcript: Transcript | None = None
+    ) -> Connection:
         """A connection that has said EHLO, with TLS as far as it goes."""
         tls = self._manner.tls
         for attempt_tls in (True, False) if tls == "opportunistic" else (tls == "required",):
+            _tell(transcript, f"connecting to {host.name} [{address}], port {host.port}")
             connection = await Connection.open(
-                address, host.port, host=host.name, patience=self._manner.patience
+                address,
+                host.port,
+                host=host.name,
+                patience=self._manner.patience,
+                transcript=transcript,
             )
             try:
                 refusal = await connection.greet(self._manner.host_name)
@@ -148,13 +166,20 @@ class Carrier:
                 if tls == "required":
                     raise LostError(f"TLS: {error}") from None
                 log.info("delivery.tls_failed", host=host.name, cause=str(error))
+                _tell(transcript, f"TLS failed: {error}")
                 continue
             except BaseException:
                 await connection.close()
                 raise
             metrics.tls("out", connection.tls).inc()
+            _tell(transcript, connection.tls or "no TLS")
             return connection
         raise LostError("no connection")
+
+
+def _tell(transcript: Transcript | None, note: str) -> None:
+    if transcript is not None:
+        transcript("note", note)
 
 
 def _ascii_domain(address: str) -> str:

@@ -36,6 +36,7 @@ from mta.sites import Site, Sites
 from mta.submission import Claiming, Order
 from mta.suspensions import NOTHING, suspended
 from mta.taken import Taken
+from mta.traces import Traces
 from storage.sessions import EVERY_COMPANY, Sessions
 
 log = structlog.get_logger()
@@ -103,6 +104,7 @@ class Deliverer:
         self._round = 0
         self._tick = tick
         self._sites = Sites()
+        self._traces = Traces(sessions, clock)
         self._wake = asyncio.Event()
         self._stopping = False
         self._in_hand = 0
@@ -293,6 +295,7 @@ class Deliverer:
                 schedule=self._schedule,
                 suspended=self._suspended,
             )
+            await self._traces.look(session)
         for destination in drained:
             self._sites[self._site_of(destination)].due.pop(destination, None)
         self._begin([Job(claim) for claim in taken])
@@ -411,9 +414,10 @@ class Deliverer:
             self._let_go([claim])
             return
         trial = self._trial(claim)
+        record = await self._traces.begin(claim.id)
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
-                outcome = await self._carrier.carry(made, site, trial)
+                outcome = await self._carrier.carry(made, site, trial, record)
         except TimeoutError:
             cause = "the attempt took too long"
             outcome = trial.after_loss(cause, after_data=True, now=self._clock())
@@ -422,6 +426,8 @@ class Deliverer:
         except Exception as error:
             log.exception("delivery.failed", delivery_id=str(claim.id))
             outcome = Outcome(State.HELD, text=repr(error)[:300], reason="unexpected error")
+        if record is not None:
+            await record.end(outcome, now=self._clock())
         seconds = time.monotonic() - started
         _ATTEMPTS.seconds.observe(seconds)
         self._note(claim, replace(outcome, seconds=round(seconds, 3)))

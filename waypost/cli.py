@@ -337,6 +337,10 @@ def _work(commands: Commands) -> None:
     one = _add(queue, "show", "queue:show", "one delivery, its attempts, and why it waits")
     one.add_argument("delivery", metavar="ID")
     one.add_argument("--json", action="store_true")
+    one = _add(queue, "trace", "tracing:trace", "try one delivery now and show what is said")
+    one.add_argument("delivery", metavar="ID")
+    one.add_argument("--wait", default="1m", metavar="TIME", help="to begin (1m)")
+    one.add_argument("--json", action="store_true")
     for action, text in (
         ("hold", "set mail aside"),
         ("release", "let held mail go"),

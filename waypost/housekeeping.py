@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import delete, or_, select, update
 
-from mta import queue_samples
+from mta import queue_samples, traces
 from mta.retry import OPEN
 from storage.sessions import EVERY_COMPANY
 from storage.tables import (
@@ -77,6 +77,12 @@ async def forget_batches(parts: Appliance) -> None:
     kept, now = parts.settings.api.keep_requests, parts.clock()
     async with parts.sessions.begin(EVERY_COMPANY) as session:
         await batches.forget_old(session, now=now, kept=kept)
+
+
+async def forget_traces(parts: Appliance) -> None:
+    """Removes conversations that somebody looked at days ago."""
+    async with parts.sessions.begin(EVERY_COMPANY) as session:
+        await traces.forget_old(session, now=parts.clock())
 
 
 async def collect_spool(parts: Appliance) -> None:

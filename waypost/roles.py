@@ -194,6 +194,7 @@ def _housekeeping(scheduler: AsyncIOScheduler, parts: Appliance) -> None:
     scheduler.add_job(housekeeping.forget_sent, "interval", args=[parts], **hourly)
     scheduler.add_job(housekeeping.collect_spool, "interval", args=[parts], **hourly)
     scheduler.add_job(housekeeping.forget_batches, "interval", args=[parts], **hourly)
+    scheduler.add_job(housekeeping.forget_traces, "interval", args=[parts], **hourly)
 
 
 async def _web(parts: Appliance, name: str, stop: asyncio.Event) -> None:

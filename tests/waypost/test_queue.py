@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 
 from config.load import load
+from mta import traces
+from mta.outcome import Outcome
+from mta.retry import State
 from mta.submission import Order, submit
 from storage.sessions import EVERY_COMPANY
 from storage.tables import Audit, Company
@@ -88,3 +93,54 @@ def test_the_queue_is_seen_changed_and_stopped(
             return [row.action for row in await session.scalars(select(Audit).order_by(Audit.at))]
 
     assert asyncio.run(audited()) == ["queue hold", "queue drop", "queue release"]
+
+
+def test_a_trace_says_clearly_when_nobody_tries(
+    box: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> str:
+        assert main(["queue", *words, "--config", box]) == 1
+        done = capsys.readouterr()
+        return done.out + done.err
+
+    main(["queue", "list", "--messages", "--json", "--config", box])
+    (first, *_) = json.loads(capsys.readouterr().out)
+    nobody = said("trace", first["id"], "--wait", "1s")
+    assert "Nothing was said: nobody tried in time." in nobody
+    assert "It is due" in nobody
+    assert "`waypost serve`" in nobody
+    assert json.loads(said("trace", first["id"], "--wait", "1s", "--json"))["lines"] == []
+    assert "no delivery" in said("trace", "0" * 32)
+    assert "has no unit" in said("trace", first["id"], "--wait", "5")
+    assert "an hour" in said("trace", first["id"], "--wait", "5h")
+
+
+def test_a_trace_is_printed_as_it_comes(box: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["queue", "list", "--messages", "--json", "--config", box])
+    (first, *_) = json.loads(capsys.readouterr().out)
+
+    async def serve() -> None:
+        """What a mail process does when it makes the attempt."""
+        async with appliance(load(Path(box))) as parts:
+            wanted = traces.Traces(parts.sessions, now)
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                async with parts.sessions.read(EVERY_COMPANY) as session:
+                    await wanted.look(session)
+                if record := await wanted.begin(UUID(first["id"])):
+                    record("us", "EHLO box")
+                    await asyncio.sleep(0.5)
+                    record("them", "250 hello")
+                    await record.end(Outcome(State.DELIVERED, 250, "taken"), now=now())
+                    return
+
+    server = threading.Thread(target=asyncio.run, args=(serve(),))
+    server.start()
+    try:
+        assert main(["queue", "trace", first["id"], "--wait", "10s", "--config", box]) == 0
+    finally:
+        server.join()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith("> EHLO box")
+    assert lines[3].endswith("< 250 hello")
+    assert lines[-1] == "It came to: delivered: 250 taken"

@@ -94,7 +94,7 @@ def _print_deliveries(rows: list[Delivery], chosen: Namespace, now: datetime) ->
 
 def show(chosen: Namespace) -> int:
     """One delivery, its attempts, and why it waits."""
-    key = _key(chosen.delivery)
+    key = delivery_key(chosen.delivery)
 
     async def work(parts: Appliance, chosen: Namespace) -> int:
         async with parts.sessions.read(EVERY_COMPANY) as session:
@@ -184,7 +184,7 @@ def suspend(chosen: Namespace) -> int:
             else:
                 await suspensions.suspend(
                     session, chosen.what, chosen.name, company=company, until=until,
-                    reason=chosen.reason, by=_who(), now=now,
+                    reason=chosen.reason, by=who(), now=now,
                 )  # fmt: skip
         what = f"{chosen.what} {chosen.name}".strip()
         print(f"Suspended until {until:%Y-%m-%d %H:%M:%S} UTC: {what}.")
@@ -248,7 +248,7 @@ async def _part(parts: Appliance, chosen: Namespace) -> tuple[Scope, Which]:
         assert isinstance(span, timedelta)
         before = parts.clock() - span
     scope: Scope = company or EVERY_COMPANY
-    ids = [_key(text) for text in chosen.id] if chosen.id else None
+    ids = [delivery_key(text) for text in chosen.id] if chosen.id else None
     which = Which(
         destination=chosen.destination,
         site=await _destinations_of(parts, scope, chosen.site) if chosen.site else None,
@@ -289,12 +289,13 @@ async def _audit(
 ) -> None:
     now = parts.clock()
     for company, count in done.items():
-        detail = {"by": _who(), "count": count, "reason": reason, "which": which}
+        detail = {"by": who(), "count": count, "reason": reason, "which": which}
         async with parts.sessions.begin(company) as session:
             session.add(Audit(user_id=None, at=now, action=f"queue {action}", detail=detail))
 
 
-def _who() -> str:
+def who() -> str:
+    """Who runs this command, for the audit trail."""
     try:
         return f"command line ({getpass.getuser()})"
     except (OSError, KeyError):
@@ -307,7 +308,8 @@ def _confirmed(question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 
 
-def _key(text: str) -> UUID:
+def delivery_key(text: str) -> UUID:
+    """The id of a delivery. Raises `PermanentError`."""
     try:
         return UUID(text)
     except ValueError:
