@@ -243,14 +243,7 @@ async def record(
     A bounce that says the address is no good suppresses it in the same transaction. Needs a session
     for every company.
     """
-    ids = [claim.id for claim, _ in results]
-    table = Delivery.__table__.c
-    rows = await read_rows(
-        session, select(table.id, table.claimed_by).where(table.id.in_(ids)).with_for_update()
-    )
-    holders = {row.id: row.claimed_by for row in rows}
-    ours = [(c, outcome) for c, outcome in results if holders.get(c.id) == c.fence]
-    await change_many(
+    written = await change_many(
         session,
         Delivery,
         set_=(
@@ -263,7 +256,7 @@ async def record(
             "finished_at",
             "due_at",
         ),
-        where=("id",),
+        where=("id", "claimed_by"),
         rows=[
             (
                 outcome.state,
@@ -275,10 +268,13 @@ async def record(
                 now if outcome.state in {State.DELIVERED, State.BOUNCED} else None,
                 outcome.due_at or now,
                 c.id,
+                c.fence,
             )
-            for c, outcome in ours
+            for c, outcome in results
         ],
     )
+    still = set(written)
+    ours = [(c, outcome) for c, outcome in results if c.id in still]
     await insert_many(session, Attempt, [_attempt(c, outcome, now) for c, outcome in results])
     by_kind: dict[Kind, list[dict[str, Any]]] = {}
     for c, outcome in ours:

@@ -126,7 +126,7 @@ class _Book:
             where=("segment", "sorted_to"),
             rows=[(end, segment, before)],
         )
-        if moved != 1:
+        if not moved:
             raise TakenError(segment)
 
 

@@ -22,6 +22,7 @@ from sqlalchemy.sql import visitors
 
 from storage.engine import READ_ONLY
 from storage.tables.base import CompanyScoped
+from storage.turns import Turns
 
 
 class _Every(Enum):
@@ -72,6 +73,8 @@ class Sessions:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        sqlite = engine.dialect.name == "sqlite"
+        self._turns = Turns(engine.url.database if sqlite else None)
         self._writing = async_sessionmaker(
             engine, expire_on_commit=False, sync_session_class=ScopedSession
         )
@@ -89,7 +92,11 @@ class Sessions:
     @asynccontextmanager
     async def begin(self, scope: Scope) -> AsyncIterator[AsyncSession]:
         """A transaction that writes. Commits at the end, rolls back on an exception."""
-        async with self._writing(info={_SCOPE: scope}) as session, session.begin():
+        async with (
+            self._turns.turn(),
+            self._writing(info={_SCOPE: scope}) as session,
+            session.begin(),
+        ):
             yield session
 
     @asynccontextmanager
@@ -101,6 +108,7 @@ class Sessions:
     async def close(self) -> None:
         """Gives all connections back."""
         await self.engine.dispose()
+        self._turns.close()
 
 
 async def insert_new(
