@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -37,6 +39,7 @@ from mta.submission import Claiming, Order
 from mta.suspensions import NOTHING, suspended
 from mta.taken import Taken
 from mta.traces import Traces
+from storage.aside import Aside
 from storage.sessions import EVERY_COMPANY, Sessions
 
 log = structlog.get_logger()
@@ -88,11 +91,13 @@ class Deliverer:
         clock: Callable[[], datetime],
         *,
         site_of: Callable[[str], str],
+        aside: Aside,
         role: str,
         tick: float = 1.0,
     ) -> None:
         """`role` is stable over restarts: its own old claims are taken back at once."""
         self._sessions = sessions
+        self._aside = aside
         self._press = press
         self._carrier = carrier
         self._manner = manner
@@ -101,7 +106,7 @@ class Deliverer:
         self._site_of = site_of
         self._role = role
         self._run = str(uuid7())
-        self._round = 0
+        self._rounds = itertools.count(1)
         self._tick = tick
         self._sites = Sites()
         self._traces = Traces(sessions, clock)
@@ -321,8 +326,7 @@ class Deliverer:
         return wanted
 
     def _fence(self) -> str:
-        self._round += 1
-        return f"{self._role}/{self._run}/{self._round}"
+        return f"{self._role}/{self._run}/{next(self._rounds)}"
 
     # What is in hand.
 
@@ -454,8 +458,7 @@ class Deliverer:
             batch = self._results[:RESULTS]
             now = self._clock()
             try:
-                async with self._sessions.begin(EVERY_COMPANY) as session:
-                    kept = await claims.record(session, batch, now=now)
+                kept = await self._aside.run(partial(_write, batch, now))
             except (OSError, OperationalError, InterfaceError) as error:
                 log.error("delivery.not_recorded", results=len(batch), cause=str(error)[:200])
                 await asyncio.sleep(wait)
@@ -527,6 +530,13 @@ class Deliverer:
             for key, fence in held.items():
                 if key in self._leases:
                     self._leases[key] = (fence, now + LEASE.total_seconds())
+
+
+async def _write(
+    batch: Sequence[tuple[Claim, Outcome]], now: datetime, sessions: Sessions
+) -> set[UUID]:
+    async with sessions.begin(EVERY_COMPANY) as session:
+        return await claims.record(session, batch, now=now)
 
 
 def _claim_of(taken: Taken) -> Claim:

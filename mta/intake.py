@@ -37,6 +37,7 @@ from mta.spool import Kept, Spool
 from mta.srs import Rewriter, SrsProblem, is_rewritten
 from mta.submission import Order, submit_many
 from mta.taken import Relay, Taken
+from storage.aside import Aside
 from storage.bulk import insert_many
 from storage.sessions import EVERY_COMPANY, Sessions, narrow
 from storage.tables import Arrival, Company, Credential, Domain
@@ -153,6 +154,7 @@ class Intake:
         clock: Callable[[], datetime],
         *,
         relay: Relay | None = None,
+        aside: Aside | None = None,
     ) -> None:
         """`relay` takes over what can be sent at once; without one it waits in the queue."""
         self._sessions = sessions
@@ -162,7 +164,9 @@ class Intake:
         self._relay = relay
         self._own: dict[tuple[UUID, str], float] = {}
         self._domains: dict[UUID, tuple[float, Sequence[Domain]]] = {}
-        self.sorter = Sorter(sessions, spool, self.sort, self.set_aside, self._has_room)
+        self.sorter = Sorter(
+            sessions, spool, self.sort, self.set_aside, self._has_room, aside or Aside(sessions)
+        )
         self.gauge = Gauge(spool.folder)
 
     def pressure(self, company_id: UUID | None) -> str:
@@ -284,11 +288,14 @@ class Intake:
         for company, sent in orders.items():
             narrow(session, company)
             taken += await self._order(session, company, sent)
-        relay, ordered = self._relay, any(orders.values())
+        relay = self._relay
+        ordered = sum(len(note.others) for sent in orders.values() for note, _, _ in sent)
 
         def after() -> None:
             if relay is not None and ordered:
                 relay.take(taken)
+                if len(taken) < ordered:
+                    relay.wake()
 
         return after
 
@@ -366,8 +373,6 @@ class Intake:
                 await insert_many(session, Arrival, [row])
             elif result.claimed and claiming is not None:
                 taken.append(Taken(result, claiming, kept.data))
-        if self._relay is not None and len(taken) < len(orders):
-            self._relay.wake()
         return taken
 
 

@@ -25,6 +25,7 @@ from mta.retry import RetrySchedule
 from mta.routes import DirectToMx, Host, Routes, SmartHost
 from mta.session import House, Limits
 from mta.spool import Spool
+from storage.aside import Aside
 from storage.sealing import Seal
 from storage.sessions import Sessions
 
@@ -59,6 +60,7 @@ class MailService:
             per_site=relay.connections_per_site,
         )
         routes = make_routes(settings, resolver)
+        self._aside = Aside(sessions)
         self.deliverer = Deliverer(
             sessions,
             Press(sessions, seal, spool, Composer(keys, settings.public.url)),
@@ -67,6 +69,7 @@ class MailService:
             RetrySchedule(relay.first_retry, relay.longest_retry, relay.give_up_after),
             clock,
             site_of=routes.site,
+            aside=self._aside,
             role=role,
             tick=settings.engine.tick.total_seconds(),
         )
@@ -76,6 +79,7 @@ class MailService:
             Directory(sessions, keys),
             clock,
             relay=self.deliverer,
+            aside=self._aside,
         )
         self._sorter = intake.sorter
         self._sorting: asyncio.Task[None] | None = None
@@ -138,6 +142,7 @@ class MailService:
         if self._sorting is not None:
             await asyncio.wait({self._sorting}, timeout=GRACE_SECONDS)
         await self.deliverer.close()
+        await self._aside.close()
 
     def wake(self) -> None:
         """There may be mail to deliver."""

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from mta import metrics
 from mta.spool import Kept, Spool
+from storage.aside import Aside
 from storage.bulk import change_many
 from storage.sessions import EVERY_COMPANY, Sessions, insert_new
 from storage.tables import SpoolMark
@@ -68,9 +69,9 @@ class _Book:
     """Writes batches of one segment after the other, each with its mark."""
 
     def __init__(
-        self, sessions: Sessions, sort: Sort, set_aside: SetAside, marks: dict[str, int]
+        self, aside: Aside, sort: Sort, set_aside: SetAside, marks: dict[str, int]
     ) -> None:
-        self._sessions = sessions
+        self._aside = aside
         self._sort = sort
         self._set_aside = set_aside
         self._marks = marks
@@ -105,9 +106,13 @@ class _Book:
 
     async def _write(self, batch: Sequence[Kept], sort: Sort) -> None:
         segment, end = batch[0].segment, batch[-1].end
-        async with self._sessions.begin(EVERY_COMPANY) as session:
-            await self._move_mark(session, segment, end)
-            after = await sort(session, batch)
+
+        async def write(sessions: Sessions) -> Callable[[], None]:
+            async with sessions.begin(EVERY_COMPANY) as session:
+                await self._move_mark(session, segment, end)
+                return await sort(session, batch)
+
+        after = await self._aside.run(write)
         self._marks = {segment: end}
         after()
 
@@ -140,6 +145,7 @@ class Sorter:
         sort: Sort,
         set_aside: SetAside,
         has_room: Callable[[float], Awaitable[None]],
+        aside: Aside,
     ) -> None:
         """`has_room` waits up to so many seconds until what is sorted can be sent at once."""
         self._has_room = has_room
@@ -147,7 +153,8 @@ class Sorter:
         self._spool = spool
         self._sort = sort
         self._set_aside = set_aside
-        self._book = _Book(sessions, sort, set_aside, {})
+        self._aside = aside
+        self._book = _Book(aside, sort, set_aside, {})
         self._waiting: deque[Kept] = deque()
         self._bytes = 0
         self._more = asyncio.Event()
@@ -243,7 +250,7 @@ class Sorter:
 
     async def _recover(self, path: Path, mark: int | None) -> int:
         book = _Book(
-            self._sessions,
+            self._aside,
             self._sort,
             self._set_aside,
             {} if mark is None else {path.name: mark},
