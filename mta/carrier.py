@@ -18,6 +18,7 @@ from mta import metrics
 from mta.client import Connection, LostError, TlsFailedError, Transcript
 from mta.manner import Manner
 from mta.outcome import Outcome, Trial
+from mta.overrides import Overrides
 from mta.press import Made
 from mta.resolver import Resolver
 from mta.routes import Host, Refused, Routes, is_public
@@ -41,6 +42,7 @@ class Carrier:
     def __init__(
         self, routes: Routes, resolver: Resolver, manner: Manner, clock: Callable[[], datetime]
     ) -> None:
+        self.overrides = Overrides(clock)
         self._routes = routes
         self._resolver = resolver
         self._manner = manner
@@ -57,19 +59,21 @@ class Carrier:
 
         `transcript` is told what is said, over a connection that serves this message only.
         """
-        kept = self._take_idle(site) if transcript is None else None
+        claim = made.claim
+        instead = self.overrides.of(claim.destination, claim.company_id)
+        kept = self._take_idle(site, instead) if transcript is None else None
         if kept is not None:
             try:
                 return await self._say(kept, made, site, trial)
             except LostError as error:  # It had hung up while nobody spoke: nothing was said.
                 if error.after_data:
                     return self._lost(kept, trial, error)
-        hosts = await self._routes.to(made.claim.destination)
+        hosts = [instead] if instead else await self._routes.to(claim.destination)
         if isinstance(hosts, Refused):
             return trial.after_refusal(hosts)
         cause = "no mail server has an address"
         for host, address in await self._addresses(hosts):
-            if not self._manner.loopback and not is_public(address):
+            if not (self._manner.loopback or instead or is_public(address)):
                 cause = f"{host.name} points to {address}, which is not on the Internet"
                 continue
             try:
@@ -78,6 +82,7 @@ class Carrier:
                 cause = f"{host.name}: {error}"
                 _tell(transcript, f"no connection: {error}")
                 continue
+            connection.instead = instead
             try:
                 return await self._say(connection, made, None if transcript else site, trial)
             except LostError as error:
@@ -96,9 +101,13 @@ class Carrier:
         for _, connection in over:
             await connection.close()
 
-    def _take_idle(self, site: Site) -> Connection | None:
-        while site.idle:
-            since, connection = site.idle.pop()
+    def _take_idle(self, site: Site, instead: Host | None) -> Connection | None:
+        """One that leads where the site's mail goes by itself, or where people sent it."""
+        for place in range(len(site.idle) - 1, -1, -1):
+            since, connection = site.idle[place]
+            if connection.instead != instead:
+                continue
+            del site.idle[place]
             if time.monotonic() - since < IDLE_SECONDS and connection.usable:
                 return connection
             connection.abort()

@@ -94,6 +94,9 @@ class Connection(asyncio.Protocol):
         self.patience = patience
         self.offers: dict[str, str] = {}
         self.tls = ""
+        self.instead: object = None
+        """Where people sent mail that would have gone elsewhere; `mta.carrier` sets it."""
+
         self.sent = 0
         self.broken = False
         self._transcript = transcript

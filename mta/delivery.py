@@ -279,6 +279,7 @@ class Deliverer:
         async with self._sessions.read(EVERY_COMPANY) as session:
             found = await claims.due_destinations(session, after=after, now=now)
             self._suspended = await suspended(session, now=now)
+            await self._carrier.overrides.load(session)
         if sweep:
             self._swept = wall
         self._seen = now

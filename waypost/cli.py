@@ -366,6 +366,18 @@ def _work(commands: Commands) -> None:
     one = _add(queue, "suspended", "queue:show_suspended", "what is suspended, and by whom")
     one.add_argument("--json", action="store_true")
 
+    one = _add(queue, "reroute", "rerouting:reroute", "send a domain's mail elsewhere for a while")
+    one.add_argument("domain")
+    one.add_argument("host", metavar="HOST:PORT")
+    one.add_argument("--for", dest="span", required=True, metavar="TIME", help='such as "2h"')
+    one.add_argument("--company", help="only theirs (everybody's without it)")
+    one.add_argument("--reason", default="", help="shown to others")
+    one = _add(queue, "unroute", "rerouting:unroute", "let a domain's mail go its own way again")
+    one.add_argument("domain")
+    one.add_argument("--company", help="the one of this company")
+    one = _add(queue, "rerouted", "rerouting:show", "what is sent elsewhere, and by whom")
+    one.add_argument("--json", action="store_true")
+
     shaping = _group(commands, "shaping", "how much mail a destination gets at a time")
     one = _add(shaping, "explain", "shaping:explain", "which rules hold for a domain, and why")
     one.add_argument("domain")

@@ -144,3 +144,22 @@ def test_a_trace_is_printed_as_it_comes(box: str, capsys: pytest.CaptureFixture[
     assert lines[2].endswith("> EHLO box")
     assert lines[3].endswith("< 250 hello")
     assert lines[-1] == "It came to: delivered: 250 taken"
+
+
+def test_mail_is_sent_elsewhere_and_back(box: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str, code: int = 0) -> str:
+        assert main(["queue", *words, "--config", box]) == code
+        done = capsys.readouterr()
+        return done.out + done.err
+
+    assert "Nothing is sent elsewhere" in said("rerouted")
+    assert "port 2525" in said("reroute", "x.test", "relay.test:2525", "--for", "2h")
+    said("reroute", "x.test", "[::1]:26", "--for", "1h", "--company", "Example Ltd")
+    shown = json.loads(said("rerouted", "--json"))
+    assert [(r["host"], r["port"]) for r in shown] == [("relay.test", 2525), ("::1", 26)]
+    assert "relay.test:2525" in said("rerouted")
+    assert "between 1 and 65535" in said("reroute", "x.test", "a:0", "--for", "2h", code=1)
+    assert "no unit" in said("reroute", "x.test", "a", "--for", "2", code=1)
+    assert "its own way" in said("unroute", "x.test")
+    assert "not sent elsewhere" in said("unroute", "x.test", code=1)
+    assert len(json.loads(said("rerouted", "--json"))) == 1

@@ -58,7 +58,7 @@ def show_all(chosen: Namespace) -> int:
                 session, [one.destination for one in found[: chosen.limit]]
             )
         if chosen.json:
-            _json([_standing(one, *said.get(one.destination, (None, ""))) for one in found])
+            print_json([_standing(one, *said.get(one.destination, (None, ""))) for one in found])
             return 0
         lines = [
             (
@@ -68,7 +68,7 @@ def show_all(chosen: Namespace) -> int:
             for one in found[: chosen.limit]
         ]  # fmt: skip
         heads = ("destination", "new", "now", "later", "held", "oldest", "next", "said last")
-        _fitted(heads, lines, "The queue is empty.")
+        fitted(heads, lines, "The queue is empty.")
         total = sum(one.waiting + one.sending + one.deferred + one.held for one in found)
         if total >= control.CAP:
             print(f"Only the first {control.CAP:,} deliveries are counted; there are more.")
@@ -81,12 +81,12 @@ def show_all(chosen: Namespace) -> int:
 
 def _print_deliveries(rows: list[Delivery], chosen: Namespace, now: datetime) -> int:
     if chosen.json:
-        _json([_delivery(row) for row in rows])
+        print_json([_delivery(row) for row in rows])
         return 0
     lines = [
         (row.id, row.state, row.attempts, _until(now, row.due_at), row.recipient) for row in rows
     ]
-    _fitted(("delivery", "state", "tries", "next", "recipient"), lines, "Nothing waits there.")
+    fitted(("delivery", "state", "tries", "next", "recipient"), lines, "Nothing waits there.")
     if len(rows) == chosen.limit:
         print(f"The oldest {chosen.limit}; there may be more. `waypost queue show ID` tells why.")
     return 0
@@ -111,14 +111,16 @@ def show(chosen: Namespace) -> int:
             stopped = await suspensions.in_force(session, now=parts.clock())
         why = why_it_waits(row, stopped, campaign=message.campaign, now=parts.clock())
         if chosen.json:
-            _json({**_delivery(row), "why": why, "attempts_made": [_attempt(a) for a in attempts]})
+            print_json(
+                {**_delivery(row), "why": why, "attempts_made": [_attempt(a) for a in attempts]}
+            )
             return 0
         print(f"{row.recipient}, from {message.sender}: {message.subject}")
         print(f"  {row.state}, handed in {row.created_at:%Y-%m-%d %H:%M:%S} UTC, lane {row.lane}")
         for sentence in why:
             print(f"  {sentence}")
         lines = [(a.at, a.outcome, a.code, a.host, a.tls or "-", a.text) for a in attempts]
-        _fitted(("at (UTC)", "outcome", "code", "host", "TLS", "said"), lines, "No attempt yet.")
+        fitted(("at (UTC)", "outcome", "code", "host", "TLS", "said"), lines, "No attempt yet.")
         return 0
 
     return run(chosen, work)
@@ -158,7 +160,7 @@ def act(chosen: Namespace) -> int:
             print(file=sys.stderr)
         await _audit(parts, action, done, reason=reason, which=repr(which)[:500])
         if chosen.json:
-            _json({"action": str(action), "changed": done.total()})
+            print_json({"action": str(action), "changed": done.total()})
         else:
             print(f"{done.total()} messages {DONE[action]}.")
         return 0
@@ -168,16 +170,12 @@ def act(chosen: Namespace) -> int:
 
 def suspend(chosen: Namespace) -> int:
     """Nothing of a company, a campaign, a domain or a site goes for a while."""
-    try:
-        span = parse_duration(chosen.span)
-    except ValueError as error:
-        raise PermanentError(f"--for {error}.") from None
-    assert isinstance(span, timedelta)
+    span = span_of(chosen)
 
     async def work(parts: Appliance, chosen: Namespace) -> int:
         now = parts.clock()
         until = now + span
-        company = await _company(parts, chosen)
+        company = await chosen_company(parts, chosen)
         async with parts.sessions.begin(EVERY_COMPANY) as session:
             if chosen.what == "site":
                 await suspend_site(session, chosen.name, until=until, reason=chosen.reason, now=now)
@@ -197,7 +195,7 @@ def resume(chosen: Namespace) -> int:
     """Ends a suspension early; what it put off is due again."""
 
     async def work(parts: Appliance, chosen: Namespace) -> int:
-        now, company = parts.clock(), await _company(parts, chosen)
+        now, company = parts.clock(), await chosen_company(parts, chosen)
         async with parts.sessions.begin(EVERY_COMPANY) as session:
             if chosen.what == "site":
                 await resume_site(session, chosen.name, now=now)
@@ -227,10 +225,10 @@ def show_suspended(chosen: Namespace) -> int:
             rows = await suspensions.in_force(session, now=parts.clock())
         if chosen.json:
             names = ("what", "name", "of_company", "until", "reason", "by", "created_at")
-            _json([{name: getattr(row, name) for name in names} for row in rows])
+            print_json([{name: getattr(row, name) for name in names} for row in rows])
             return 0
         lines = [(r.what, r.name or r.of_company, r.until, r.by, r.reason) for r in rows]
-        _fitted(("what", "name", "until (UTC)", "by", "why"), lines, "Nothing is suspended.")
+        fitted(("what", "name", "until (UTC)", "by", "why"), lines, "Nothing is suspended.")
         return 0
 
     return run(chosen, work)
@@ -238,7 +236,7 @@ def show_suspended(chosen: Namespace) -> int:
 
 async def _part(parts: Appliance, chosen: Namespace) -> tuple[Scope, Which]:
     """The part of the queue that the options name. Raises `PermanentError`."""
-    company = await _company(parts, chosen)
+    company = await chosen_company(parts, chosen)
     before = None
     if chosen.older_than:
         try:
@@ -280,7 +278,8 @@ async def _destinations_of(parts: Appliance, scope: Scope, site: str) -> list[st
     return found
 
 
-async def _company(parts: Appliance, chosen: Namespace) -> UUID | None:
+async def chosen_company(parts: Appliance, chosen: Namespace) -> UUID | None:
+    """The one that `--company` names. Raises `PermanentError`."""
     return await company_named(parts.sessions, chosen.company) if chosen.company else None
 
 
@@ -292,6 +291,16 @@ async def _audit(
         detail = {"by": who(), "count": count, "reason": reason, "which": which}
         async with parts.sessions.begin(company) as session:
             session.add(Audit(user_id=None, at=now, action=f"queue {action}", detail=detail))
+
+
+def span_of(chosen: Namespace) -> timedelta:
+    """What `--for` says. Raises `PermanentError`."""
+    try:
+        span = parse_duration(chosen.span)
+    except ValueError as error:
+        raise PermanentError(f"--for {error}.") from None
+    assert isinstance(span, timedelta)
+    return span
 
 
 def who() -> str:
@@ -316,7 +325,8 @@ def delivery_key(text: str) -> UUID:
         raise PermanentError(f'"{text}" is not the id of a delivery.') from None
 
 
-def _json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """For `--json`."""
     print(json.dumps(value, indent=2, default=_plain))
 
 
@@ -342,7 +352,7 @@ def _attempt(row: Attempt) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
-def _fitted(heads: tuple[str, ...], rows: list[tuple[Any, ...]], empty: str) -> None:
+def fitted(heads: tuple[str, ...], rows: list[tuple[Any, ...]], empty: str) -> None:
     """A table whose last column is cut so that lines fit."""
     cells = [[_cell(cell) for cell in row] for row in rows]
     used = sum(
