@@ -107,6 +107,13 @@ async def newest(session: AsyncSession, delivery: UUID) -> Trace | None:
     )
 
 
+def is_awaited(trace: Trace, *, now: datetime) -> bool:
+    """Whether more is to be expected of it."""
+    if trace.state == RUNNING:
+        return now < trace.until + timedelta(seconds=LONGEST_SECONDS)
+    return trace.state == ASKED and now < trace.until
+
+
 async def forget_old(session: AsyncSession, *, now: datetime) -> None:
     """Removes traces that were asked for longer ago than they are kept."""
     await session.execute(delete(Trace).where(Trace.asked_at < now - KEPT))

@@ -16,7 +16,7 @@ from console.desk import Call, Desk, PageError, go, key_in, missing
 from console.queries import queue_picture
 from mail.errors import PermanentError
 from mta import queue_control as control
-from mta import queue_samples, suspensions
+from mta import queue_samples, suspensions, traces
 from mta.queue_control import Action
 from mta.queue_explain import why_it_waits
 from mta.queue_selection import Which
@@ -106,9 +106,17 @@ async def show_one(desk: Desk, call: Call) -> Response[Any]:
         )
         tried = list(attempts)
         stopped = await suspensions.in_force(session, now=desk.clock())
+        traced = await traces.newest(session, delivery.id)
     why = why_it_waits(delivery, stopped, campaign=message.campaign, now=desk.clock())
     return desk.page(
-        "queue_message.html", who, delivery=delivery, message=message, tried=tried, why=why
+        "queue_message.html",
+        who,
+        delivery=delivery,
+        message=message,
+        tried=tried,
+        why=why,
+        traced=traced,
+        waiting=traced is not None and traces.is_awaited(traced, now=desk.clock()),
     )
 
 

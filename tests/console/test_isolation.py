@@ -47,6 +47,7 @@ CASES = {
     "/metrics": None,
     "/queue": None,
     "/queue/messages/{id:str}": "sent",
+    "/queue/messages/{id:str}/trace": "sent",
     "/tracker": None,
     "/tracker/tasks/{id:str}/done": "task",
     "/content": None,

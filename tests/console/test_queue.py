@@ -10,7 +10,7 @@ from sqlalchemy import select
 from console.queries.queue_picture import draw
 from mail.ids import uuid7
 from storage.sessions import EVERY_COMPANY, Sessions
-from storage.tables import Audit, Delivery, QueueSample, QueueSuspension
+from storage.tables import Audit, Delivery, QueueSample, QueueSuspension, Trace
 from tests.console.scene import NOW, app_of, browser, play, sign_in
 
 
@@ -67,6 +67,37 @@ async def test_the_operator_sees_and_stops_everybodys(store: Sessions, tmp_path:
     async with store.read(EVERY_COMPANY) as session:
         (row,) = await session.scalars(select(QueueSuspension))
     assert row.of_company is None
+
+
+async def test_a_trace_is_asked_for_and_shown(store: Sessions, tmp_path: Path) -> None:
+    ours, theirs = await play(store, "acme"), await play(store, "rival")
+    path = f"/queue/messages/{ours.sent}"
+    async with browser(app_of(store, tmp_path)) as client:
+        csrf = await sign_in(client, ours.owner)
+        assert "Try now and show" in (await client.get(path)).text
+        assert (await client.post(f"{path}/trace", data={"csrf": csrf})).status_code == 303
+        page = (await client.get(path)).text
+        assert "look again" in page
+        assert "Try now and show" not in page
+        other = f"/queue/messages/{theirs.sent}/trace"
+        assert (await client.post(other, data={"csrf": csrf})).status_code == 404
+        async with store.begin(EVERY_COMPANY) as session:
+            (row,) = await session.scalars(select(Trace))
+            row.state, row.outcome = "done", "delivered: 250 ok"
+            row.lines = [[0.1, "us", "EHLO <b>"], [0.2, "them", "250 hello"]]
+        page = (await client.get(path)).text
+        assert "   0.100 &gt; EHLO &lt;b&gt;" in page
+        assert "It came to: delivered: 250 ok" in page
+        async with store.begin(EVERY_COMPANY) as session:
+            found = await session.scalars(select(Delivery).where(Delivery.message_id == ours.sent))
+            found.one().state = "held"
+        assert "Try now and show" not in (await client.get(path)).text
+        refused = await client.post(f"{path}/trace", data={"csrf": csrf})
+        assert refused.status_code == 409
+        assert "Release it first" in refused.text
+    async with browser(app_of(store, tmp_path)) as client:
+        csrf = await sign_in(client, ours.rep)
+        assert (await client.post(f"{path}/trace", data={"csrf": csrf})).status_code == 403
 
 
 async def test_reps_change_nothing(store: Sessions, tmp_path: Path) -> None:
