@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 from config.settings import Settings
 from mail.tokens import TokenKeys
+from mta import metrics
 from mta.accounts import all_have_verifiers
 from mta.allowance import Allowance
 from mta.carrier import Carrier
@@ -60,7 +61,8 @@ class MailService:
             per_site=relay.connections_per_site,
         )
         routes = make_routes(settings, resolver)
-        self._aside = Aside(sessions)
+        measured = (metrics.watch_store,) if settings.metrics.on else ()
+        self._aside = Aside(sessions, *measured)
         self.deliverer = Deliverer(
             sessions,
             Press(sessions, seal, spool, Composer(keys, settings.public.url)),

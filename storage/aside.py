@@ -11,6 +11,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from sqlalchemy import Engine
+
 from storage.engine import make_engine
 from storage.sessions import Sessions
 
@@ -22,8 +24,14 @@ JOIN_SECONDS = 10.0
 class Aside:
     """A thread with its own connections to the same store."""
 
-    def __init__(self, sessions: Sessions) -> None:
-        """`sessions` says which store; its own connections are not used."""
+    def __init__(
+        self, sessions: Sessions, opened: Callable[[Engine], None] = lambda engine: None
+    ) -> None:
+        """`sessions` says which store; its own connections are not used.
+
+        `opened` is told of the engine that is used instead.
+        """
+        self._opened = opened
         self._url = sessions.engine.url.render_as_string(hide_password=False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -39,7 +47,9 @@ class Aside:
 
         async def whole() -> T:
             if self._sessions is None:
-                self._sessions = Sessions(make_engine(self._url, pool=2))
+                engine = make_engine(self._url, pool=2)
+                self._opened(engine.sync_engine)
+                self._sessions = Sessions(engine)
             return await work(self._sessions)
 
         done = asyncio.run_coroutine_threadsafe(whole(), loop)

@@ -59,6 +59,7 @@ async def test_a_message_is_counted_all_the_way(
     assert more("waypost_accept_seconds", "submission") == 1
     assert more("waypost_spool_sync_seconds") == more("waypost_spool_sync_records") >= 1
     assert more("waypost_sort_seconds") == more("waypost_sort_records") >= 1
+    assert more("waypost_store_transaction_seconds", "commit") >= 2  # Sorted, and recorded.
     assert more("waypost_sign_seconds", "rsa-sha256") == 1
     assert more("waypost_sign_seconds", "ed25519-sha256") == 1
     assert more("waypost_dns_seconds", "MX") == 1
