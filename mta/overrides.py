@@ -8,7 +8,7 @@ Processes know all of them from memory, read anew with every look at the queue.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from uuid import UUID
@@ -141,6 +141,17 @@ class Overrides:
             if until is not None and until > self._clock():
                 return host
         return None
+
+
+def sentences(rows: Sequence[RouteOverride], destination: str, company: UUID) -> list[str]:
+    """What holds for such mail, for people; a company's own override alone, if there is one."""
+    found = [row for row in rows if row.destination == destination]
+    own = [row for row in found if row.of_company == company]
+    return [
+        f"Mail for {row.destination} is sent to {row.host}, port {row.port}, until "
+        f"{row.until:%Y-%m-%d %H:%M:%S} UTC by {row.by}: {row.reason}"
+        for row in own or [row for row in found if row.of_company is None]
+    ]
 
 
 def _domain(text: str) -> str:

@@ -11,10 +11,11 @@ from sqlalchemy import select
 from mail.errors import PermanentError
 from mta import overrides
 from mta.routes import Host
+from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
 from storage.tables import RouteOverride
 from tests.conftest import MONDAY
-from tests.mta.house import Tenant
+from tests.mta.house import Tenant, make_tenant
 from tests.mta.strangers import Sink
 from tests.mta.test_service import Start, in_state, now, send, until
 from tests.mta.test_service import start as start
@@ -52,9 +53,10 @@ def test_what_is_no_host_is_refused(text: str) -> None:
         overrides.host_of(text)
 
 
-async def test_the_companys_own_comes_first_and_each_ends(
-    store: Sessions, acme: Tenant, rival: Tenant
-) -> None:
+async def test_the_companys_own_comes_first_and_each_ends(any_store: Sessions, seal: Seal) -> None:
+    store = any_store
+    acme = await make_tenant(store, seal, "acme", 1)
+    rival = await make_tenant(store, seal, "rival", 2)
     time = [MONDAY]
     known = overrides.Overrides(lambda: time[0])
 

@@ -13,10 +13,11 @@ from mta import traces
 from mta.outcome import Outcome
 from mta.retry import State
 from mta.submission import submit
+from storage.sealing import Seal
 from storage.sessions import EVERY_COMPANY, Sessions
 from storage.tables import Delivery, Message, Trace
 from tests.conftest import MONDAY
-from tests.mta.house import Tenant, order
+from tests.mta.house import Tenant, make_tenant, order
 from tests.mta.strangers import Sink
 from tests.mta.test_service import Start, delivery_of, in_state, now, send, until
 from tests.mta.test_service import start as start
@@ -79,7 +80,10 @@ async def test_where_nobody_answers_is_said_too(
     assert row.outcome.startswith("deferred: ")
 
 
-async def test_only_what_waits_is_traced(store: Sessions, acme: Tenant, rival: Tenant) -> None:
+async def test_only_what_waits_is_traced(any_store: Sessions, seal: Seal) -> None:
+    store = any_store
+    acme = await make_tenant(store, seal, "acme", 1)
+    rival = await make_tenant(store, seal, "rival", 2)
     later = MONDAY + timedelta(hours=5)
     async with store.begin(acme.id) as session:
         message = await submit(session, order(), now=MONDAY)
@@ -110,8 +114,10 @@ async def test_a_company_has_a_few_traces_at_a_time(store: Sessions, acme: Tenan
 
 
 async def test_a_record_is_bounded_and_withdrawn_ones_do_not_begin(
-    store: Sessions, acme: Tenant
+    any_store: Sessions, seal: Seal
 ) -> None:
+    store = any_store
+    acme = await make_tenant(store, seal, "acme", 1)
     async with store.begin(acme.id) as session:
         message = await submit(session, order(), now=MONDAY)
         other = await submit(session, order("k2"), now=MONDAY)

@@ -160,6 +160,10 @@ def test_mail_is_sent_elsewhere_and_back(box: str, capsys: pytest.CaptureFixture
     assert "relay.test:2525" in said("rerouted")
     assert "between 1 and 65535" in said("reroute", "x.test", "a:0", "--for", "2h", code=1)
     assert "no unit" in said("reroute", "x.test", "a", "--for", "2", code=1)
+    (first, *_) = json.loads(said("list", "--destination", "x.test", "--json"))
+    shown_one = said("show", first["id"])
+    assert "sent to ::1, port 26" in shown_one
+    assert "relay.test" not in shown_one
     assert "its own way" in said("unroute", "x.test")
     assert "not sent elsewhere" in said("unroute", "x.test", code=1)
     assert len(json.loads(said("rerouted", "--json"))) == 1

@@ -15,8 +15,8 @@ from sqlalchemy import select
 
 from config.values import parse_duration
 from mail.errors import PermanentError
+from mta import overrides, suspensions
 from mta import queue_control as control
-from mta import suspensions
 from mta.queue_control import Action
 from mta.queue_explain import why_it_waits
 from mta.queue_selection import Which
@@ -109,7 +109,9 @@ def show(chosen: Namespace) -> int:
                 )
             )
             stopped = await suspensions.in_force(session, now=parts.clock())
+            moved = await overrides.in_force(session, now=parts.clock())
         why = why_it_waits(row, stopped, campaign=message.campaign, now=parts.clock())
+        why += overrides.sentences(moved, row.destination, row.company_id)
         if chosen.json:
             print_json(
                 {**_delivery(row), "why": why, "attempts_made": [_attempt(a) for a in attempts]}
