@@ -71,8 +71,6 @@ SWEEP_SECONDS = 300.0
 
 LAPSE_SECONDS = 10.0
 
-_ATTEMPTS = metrics.attempts()
-
 
 class LeaseLostError(Exception):
     """The lease ran out before the message went out; somebody else may have it."""
@@ -93,11 +91,13 @@ class Deliverer:
         site_of: Callable[[str], str],
         aside: Aside,
         role: str,
+        provider_of: Callable[[str, str], str] = lambda domain, host: "",
         tick: float = 1.0,
     ) -> None:
         """`role` is stable over restarts: its own old claims are taken back at once."""
         self._sessions = sessions
         self._aside = aside
+        self._provider_of = provider_of
         self._press = press
         self._carrier = carrier
         self._manner = manner
@@ -434,7 +434,7 @@ class Deliverer:
         if record is not None:
             await record.end(outcome, now=self._clock())
         seconds = time.monotonic() - started
-        _ATTEMPTS.seconds.observe(seconds)
+        self._counts(claim, outcome).seconds.observe(seconds)
         self._note(claim, replace(outcome, seconds=round(seconds, 3)))
 
     def _trial(self, claim: Claim) -> Trial:
@@ -442,10 +442,13 @@ class Deliverer:
 
     # What came of it.
 
+    def _counts(self, claim: Claim, outcome: Outcome) -> metrics.Attempts:
+        return metrics.attempts(self._provider_of(claim.destination, outcome.host))
+
     def _note(self, claim: Claim, outcome: Outcome) -> None:
         if outcome.state is State.DELIVERED:
             self._last_result = time.monotonic()
-        _ATTEMPTS.ended(outcome.state)
+        self._counts(claim, outcome).ended(outcome.state)
         self._results.append((claim, outcome))
         if len(self._results) >= RESULTS:
             self._recorded.clear()

@@ -25,6 +25,8 @@ from mta.resolver import Resolver
 from mta.retry import RetrySchedule
 from mta.routes import DirectToMx, Host, Routes, SmartHost
 from mta.session import House, Limits
+from mta.shaping.files import shaping
+from mta.shaping.site import Providers
 from mta.spool import Spool
 from storage.aside import Aside
 from storage.sealing import Seal
@@ -73,6 +75,7 @@ class MailService:
             site_of=routes.site,
             aside=self._aside,
             role=role,
+            provider_of=Providers(shaping(settings.shaping.rules)).of,
             tick=settings.engine.tick.total_seconds(),
         )
         intake = Intake(

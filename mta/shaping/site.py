@@ -10,15 +10,33 @@ beside one of his own that says "slow down", and slow all mail to Google.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 from mta.shaping.rules import Shaping
 
 MAX_NAME = 255
+MAX_KNOWN = 4096
 
 
 def site_of(shaping: Shaping, domain: str, mx: Sequence[str]) -> str:
     """The site that mail for `domain`, with these mail servers, belongs to."""
     return explain(shaping, domain, mx)[0]
+
+
+class Providers:
+    """The provider that an attempt was made at, for numbers: from memory most of the time."""
+
+    def __init__(self, shaping: Shaping) -> None:
+        self._find = lru_cache(maxsize=MAX_KNOWN)(partial(_provider, shaping))
+
+    def of(self, domain: str, host: str) -> str:
+        """By the domain, else by the server that was spoken to; empty if the rules name none."""
+        return self._find(domain, host)
+
+
+def _provider(shaping: Shaping, domain: str, host: str) -> str:
+    name = site_of(shaping, domain, [host] if host else [])
+    return name if name in shaping.providers else ""
 
 
 def explain(shaping: Shaping, domain: str, mx: Sequence[str]) -> tuple[str, str]:

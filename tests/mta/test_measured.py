@@ -12,6 +12,8 @@ import pytest
 
 from mta import metrics
 from mta.certificate import self_made
+from mta.shaping.files import shipped
+from mta.shaping.site import Providers
 from storage.sessions import Sessions
 from tests.mta.house import Tenant
 from tests.mta.strangers import Sink
@@ -29,6 +31,16 @@ def numbers() -> Numbers:
             count: Any = sum(sample[0]) if isinstance(sample, list) else sample
             found[name, *labels] = count
     return found
+
+
+def test_attempts_are_counted_by_provider() -> None:
+    providers = Providers(shipped())
+    assert providers.of("gmail.com", "") == ""  # Nobody answered, and domains are not named.
+    assert providers.of("shop.test", "aspmx.l.google.com") == "google"
+    assert providers.of("shop.test", "mx.shop.test") == ""
+    before = numbers()
+    metrics.attempts("google").ended("bounced")
+    assert _more(before)("waypost_deliveries_total", "bounced", "google") == 1
 
 
 async def test_a_message_is_counted_all_the_way(
