@@ -40,8 +40,16 @@ class Carrier:
     """Talks to other servers; keeps connections that may be used again with their sites."""
 
     def __init__(
-        self, routes: Routes, resolver: Resolver, manner: Manner, clock: Callable[[], datetime]
+        self,
+        routes: Routes,
+        resolver: Resolver,
+        manner: Manner,
+        clock: Callable[[], datetime],
+        *,
+        learn: Callable[[str, Sequence[str]], object] = lambda domain, hosts: None,
     ) -> None:
+        """`learn` is told the mail servers of each domain that mail goes to."""
+        self._learn = learn
         self.overrides = Overrides(clock)
         self._routes = routes
         self._resolver = resolver
@@ -61,16 +69,19 @@ class Carrier:
         """
         claim = made.claim
         instead = self.overrides.of(claim.destination, claim.company_id)
-        kept = self._take_idle(site, instead) if transcript is None else None
+        hosts = [instead] if instead else await self._routes.to(claim.destination)
+        if isinstance(hosts, Refused):
+            return trial.after_refusal(hosts)
+        names = [host.name for host in hosts]
+        if instead is None:
+            self._learn(claim.destination, names)
+        kept = self._take_idle(site, instead, names) if transcript is None else None
         if kept is not None:
             try:
                 return await self._say(kept, made, site, trial)
             except LostError as error:  # It had hung up while nobody spoke: nothing was said.
                 if error.after_data:
                     return self._lost(kept, trial, error)
-        hosts = [instead] if instead else await self._routes.to(claim.destination)
-        if isinstance(hosts, Refused):
-            return trial.after_refusal(hosts)
         cause = "no mail server has an address"
         for host, address in await self._addresses(hosts):
             if not (self._manner.loopback or instead or is_public(address)):
@@ -101,11 +112,16 @@ class Carrier:
         for _, connection in over:
             await connection.close()
 
-    def _take_idle(self, site: Site, instead: Host | None) -> Connection | None:
-        """One that leads where the site's mail goes by itself, or where people sent it."""
+    def _take_idle(
+        self, site: Site, instead: Host | None, hosts: Sequence[str]
+    ) -> Connection | None:
+        """One to these hosts: a site may be a provider with others for other domains.
+
+        Where people sent a domain's mail elsewhere (`instead`), its connections are kept apart.
+        """
         for place in range(len(site.idle) - 1, -1, -1):
             since, connection = site.idle[place]
-            if connection.instead != instead:
+            if connection.instead != instead or connection.host not in hosts:
                 continue
             del site.idle[place]
             if time.monotonic() - since < IDLE_SECONDS and connection.usable:

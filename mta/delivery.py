@@ -34,6 +34,8 @@ from mta.manner import Manner
 from mta.outcome import Outcome, Trial
 from mta.press import TOGETHER, Job, Made, Press
 from mta.retry import RetrySchedule, State
+from mta.shaping.shaper import Shaper
+from mta.sitemap import Sitemap
 from mta.sites import Site, Sites
 from mta.submission import Claiming, Order
 from mta.suspensions import NOTHING, suspended
@@ -69,6 +71,12 @@ MARGIN = timedelta(seconds=10)
 SWEEP_SECONDS = 300.0
 """How often all that is due is looked at, whatever was seen before."""
 
+LONG_SECONDS = 15.0
+"""If a site takes nothing for longer, its mail waits in the table instead of in memory."""
+
+FINDING = 100
+"""Domains whose mail servers are looked up at the same time."""
+
 LAPSE_SECONDS = 10.0
 
 
@@ -88,7 +96,8 @@ class Deliverer:
         schedule: RetrySchedule,
         clock: Callable[[], datetime],
         *,
-        site_of: Callable[[str], str],
+        sitemap: Sitemap,
+        shaper: Shaper,
         aside: Aside,
         role: str,
         provider_of: Callable[[str, str], str] = lambda domain, host: "",
@@ -98,12 +107,15 @@ class Deliverer:
         self._sessions = sessions
         self._aside = aside
         self._provider_of = provider_of
+        self._shaper = shaper
         self._press = press
         self._carrier = carrier
         self._manner = manner
         self._schedule = schedule
         self._clock = clock
-        self._site_of = site_of
+        self._sitemap = sitemap
+        self._site_of = sitemap.site
+        self._finding: set[str] = set()
         self._role = role
         self._run = str(uuid7())
         self._rounds = itertools.count(1)
@@ -113,7 +125,8 @@ class Deliverer:
         self._wake = asyncio.Event()
         self._stopping = False
         self._in_hand = 0
-        self._leases: dict[UUID, tuple[str, float]] = {}
+        self._leases: dict[UUID, tuple[str, float, str]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._active: dict[str, int] = {}
         self._under_way = 0
@@ -152,7 +165,9 @@ class Deliverer:
                 or order.kind != "mail"
                 or order.recipient.lower() in barred
                 or site.due
+                or not self._sitemap.knows(destination)
                 or ahead >= self._ahead
+                or self._rests(site)
             ):
                 return False
             room -= 1
@@ -284,8 +299,25 @@ class Deliverer:
             self._swept = wall
         self._seen = now
         for destination, lane in found.items():
-            due = self._sites[self._site_of(destination)].due
-            due[destination] = min(lane, due.get(destination, lane))
+            if self._sitemap.knows(destination):
+                self._is_due(destination, lane)
+            elif destination not in self._finding and len(self._finding) < FINDING:
+                self._finding.add(destination)  # Beside, so that no name server holds up others.
+                self._spawn(self._find(destination, lane))
+            elif len(self._finding) >= FINDING:
+                self._seen = after  # Look at them again.
+
+    async def _find(self, destination: str, lane: int) -> None:
+        try:
+            await self._sitemap.find(destination)
+        finally:
+            self._finding.discard(destination)
+        self._is_due(destination, lane)
+        self._wake.set()
+
+    def _is_due(self, destination: str, lane: int) -> None:
+        due = self._sites[self._site_of(destination)].due
+        due[destination] = min(lane, due.get(destination, lane))
 
     async def start_due(self) -> int:
         """Claims as much as there is room for and starts on it; says how much that was."""
@@ -302,8 +334,9 @@ class Deliverer:
                 suspended=self._suspended,
             )
             await self._traces.look(session)
-        for destination in drained:
-            self._sites[self._site_of(destination)].due.pop(destination, None)
+        for site in self._sites:
+            for destination in drained & site.due.keys():
+                del site.due[destination]
         self._begin([Job(claim) for claim in taken])
         return len(taken)
 
@@ -314,7 +347,7 @@ class Deliverer:
         bulk = self._bulk_window - self._in_hand
         for site in self._sites.with_due():
             left = min(self._ahead - site.in_hand, room if site.lane < 2 else bulk)
-            if left <= 0:
+            if left <= 0 or self._rests(site):
                 continue
             for destination in sorted(site.due, key=lambda d: site.due[d]):
                 if left <= 0 or len(wanted) >= claims.DESTINATIONS:
@@ -326,6 +359,15 @@ class Deliverer:
                 break
         return wanted
 
+    def _rests(self, site: Site) -> bool:
+        """Whether nothing can be sent there for a while."""
+        now = time.time()
+        return (
+            not self._active.get(site.name)
+            and not self._shaper.room(site.name, now)
+            and self._shaper.next_room(site.name, now) - now > LONG_SECONDS
+        )
+
     def _fence(self) -> str:
         return f"{self._role}/{self._run}/{next(self._rounds)}"
 
@@ -334,8 +376,9 @@ class Deliverer:
     def _begin(self, jobs: Sequence[Job]) -> None:
         end = time.monotonic() + LEASE.total_seconds()
         for job in jobs:
-            self._leases[job.claim.id] = (job.claim.fence, end)
-            self._sites[self._site_of(job.claim.destination)].in_hand += 1
+            site = self._sites[self._site_of(job.claim.destination)]
+            self._leases[job.claim.id] = (job.claim.fence, end, site.name)
+            site.in_hand += 1
         self._in_hand += len(jobs)
         for start in range(0, len(jobs), TOGETHER):
             self._spawn(self._make(jobs[start : start + TOGETHER]))
@@ -363,7 +406,7 @@ class Deliverer:
         sites = set()
         for one in made:
             if one.problem is None:
-                site = self._sites[self._site_of(one.claim.destination)]
+                site = self._sites[self._leases[one.claim.id][2]]
                 site.put(one)
                 sites.add(site.name)
             elif isinstance(one.problem, TemporaryError):
@@ -377,45 +420,78 @@ class Deliverer:
             self._pump(self._sites[name])
 
     def _pump(self, site: Site) -> None:
-        """Begins as many deliveries to a site as it has room for."""
-        while self._active.get(site.name, 0) < self._manner.per_site and not self._stopping:
+        """Begins as many deliveries to a site as it has room for now."""
+        while site.waiting and not self._stopping:
             if self._under_way >= self._manner.concurrency:
-                if site.waiting and site.name not in self._starved:
-                    self._starved[site.name] = None
+                self._starved.setdefault(site.name)
+                return
+            if not self._may_begin(site):
                 return
             made = site.next()
-            if made is None:
-                return
+            assert made is not None
             self._active[site.name] = self._active.get(site.name, 0) + 1
             self._under_way += 1
+            self._shaper.started(site.name, time.time())
             self._spawn(self._work(site, made))
 
+    def _may_begin(self, site: Site) -> bool:
+        """Whether the site takes one more; if not now, it is asked again when it may."""
+        active = self._active.get(site.name, 0)
+        now = time.time()
+        if active < self._manner.per_site and self._shaper.room(site.name, now) > 0:
+            return True
+        if active >= self._manner.per_site or site.name in self._timers:
+            return False
+        late = self._shaper.next_room(site.name, now) - now
+        if not active and late > LONG_SECONDS:
+            self._spawn(self._give_back([site]))  # The table is a better place to wait.
+            return False
+        handle = asyncio.get_running_loop().call_later(
+            min(max(late, 0.01), LONG_SECONDS), self._ask_again, site
+        )
+        self._timers[site.name] = handle
+        return False
+
+    def _ask_again(self, site: Site) -> None:
+        self._timers.pop(site.name, None)
+        self._pump(site)
+
     async def _work(self, site: Site, made: Made) -> None:
-        """One delivery after the other, as long as there is one for this site."""
+        """One delivery after the other, as long as there is one for this site and room."""
         following: Made | None = made
         try:
             while following is not None:
-                made = following
-                await self._deliver(site, made)
+                await self._deliver(site, following)
+                following = None
                 await self._recorded.wait()
-                # Others have no connection at all while this site goes on: let them.
-                following = None if self._stopping or self._starved else site.next()
+                # Others may have no connection at all while this site goes on: let them.
+                if self._stopping or self._starved or not site.waiting:
+                    break
+                if self._active[site.name] <= self._manner.per_site and self._shaper.room(
+                    site.name, time.time()
+                ):
+                    following = site.next()
+                    self._shaper.started(site.name, time.time())
         finally:
             self._under_way -= 1
             self._active[site.name] -= 1
             if not self._active[site.name]:
                 del self._active[site.name]
-            if self._starved:
-                if site.waiting:
-                    self._starved[site.name] = None
-                first = next(iter(self._starved))
-                del self._starved[first]
-                self._pump(self._sites[first])
+            if self._starved and site.waiting:
+                self._starved.setdefault(site.name)
+            for name in list(self._starved):
+                if self._under_way >= self._manner.concurrency:
+                    break
+                del self._starved[name]
+                self._pump(self._sites[name])
+            if site.waiting and site.name not in self._starved:
+                self._pump(site)
 
     async def _deliver(self, site: Site, made: Made) -> None:
         claim, started = made.claim, time.monotonic()
-        if started >= self._leases.get(claim.id, ("", 0.0))[1]:
+        if started >= self._leases.get(claim.id, ("", 0.0, ""))[1]:
             log.warning("delivery.lease_lost", delivery_id=str(claim.id))
+            self._shaper.abandoned(site.name)
             self._let_go([claim])
             return
         trial = self._trial(claim)
@@ -435,7 +511,25 @@ class Deliverer:
             await record.end(outcome, now=self._clock())
         seconds = time.monotonic() - started
         self._counts(claim, outcome).seconds.observe(seconds)
+        outcome = self._learn(site, claim, outcome)
         self._note(claim, replace(outcome, seconds=round(seconds, 3)))
+
+    def _learn(self, site: Site, claim: Claim, outcome: Outcome) -> Outcome:
+        """Tells the shaper what became of it, and waits as long as such a reply asks for."""
+        if outcome.state is State.HELD or (not outcome.host and outcome.code is not None):
+            self._shaper.abandoned(site.name)  # It says nothing about the site.
+            return outcome
+        meaning = self._shaper.finished(site.name, outcome.verdict, time.time())
+        if outcome.due_at is None:
+            return outcome
+        again = self._schedule.next_attempt(
+            attempts=claim.attempts,
+            expires=claim.expires_at,
+            now=self._clock(),
+            reply_class=meaning,
+            key=str(claim.id),
+        )
+        return outcome if again is None else replace(outcome, due_at=again)
 
     def _trial(self, claim: Claim) -> Trial:
         return Trial(claim.attempts, claim.expires_at, self._schedule)
@@ -494,15 +588,17 @@ class Deliverer:
 
     def _let_go(self, done: Iterable[Claim]) -> None:
         for claim in done:
-            if self._leases.pop(claim.id, None) is not None:
+            lease = self._leases.pop(claim.id, None)
+            if lease is not None:
                 self._in_hand -= 1
-                self._sites[self._site_of(claim.destination)].in_hand -= 1
+                self._sites[lease[2]].in_hand -= 1
         if self._in_hand < self._bulk_window:
             self._room.set()
 
-    async def _give_back(self) -> None:
-        """What lies ready and nobody began goes back to the table."""
-        left = [made.claim for site in self._sites for made in iter(site.next, None)]
+    async def _give_back(self, sites: Iterable[Site] | None = None) -> None:
+        """What lies ready (for some sites, or all) and nobody began goes back to the table."""
+        chosen = self._sites if sites is None else sites
+        left = [made.claim for site in chosen for made in iter(site.next, None)]
         if not left:
             return
         try:
@@ -524,7 +620,7 @@ class Deliverer:
             if now - last < LEASE.total_seconds() / 3 or not self._leases:
                 continue
             last = now
-            held = {key: fence for key, (fence, _) in self._leases.items()}
+            held = {key: fence for key, (fence, _, _) in self._leases.items()}
             try:
                 async with self._sessions.begin(EVERY_COMPANY) as session:
                     await claims.renew(session, held, until=self._clock() + LEASE)
@@ -533,7 +629,8 @@ class Deliverer:
                 continue
             for key, fence in held.items():
                 if key in self._leases:
-                    self._leases[key] = (fence, now + LEASE.total_seconds())
+                    name = self._leases[key][2]
+                    self._leases[key] = (fence, now + LEASE.total_seconds(), name)
 
 
 async def _write(

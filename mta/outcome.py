@@ -12,6 +12,7 @@ from mail.smtp_reply import SmtpReply
 from mta.client import Handover
 from mta.retry import BounceClass, RetrySchedule, State, bounce_class
 from mta.routes import Refused
+from mta.shaping.verdict import Phase, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,28 @@ class Outcome:
     host: str = ""
     tls: str = ""
     seconds: float = 0.0
+    phase: Phase = "connect"
 
     @property
     def said(self) -> str:
         """The reply in one line, as lists and logs show it."""
         return " ".join(part for part in (self.enhanced, self.text) if part)[:500]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The same as far as shaping has to know."""
+        return Verdict(
+            self.code, self.text, self.enhanced, self.phase, self.state is State.UNCERTAIN
+        )
+
+
+_PHASES: dict[str, Phase] = {
+    "EHLO": "connect",
+    "MAIL": "mail",
+    "RCPT": "rcpt",
+    "DATA": "data",
+    ".": "done",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,8 @@ class Trial:
     def after(self, handover: Handover, *, now: datetime) -> Outcome:
         """After a server answered."""
         reply = handover.reply
-        told = Outcome(State.DELIVERED, reply.code, reply.text, reply.enhanced)
+        phase = _PHASES.get(handover.command, "done")
+        told = Outcome(State.DELIVERED, reply.code, reply.text, reply.enhanced, phase=phase)
         if reply.accepted:
             return told
         if reply.permanent:

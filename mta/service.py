@@ -26,7 +26,11 @@ from mta.retry import RetrySchedule
 from mta.routes import DirectToMx, Host, Routes, SmartHost
 from mta.session import House, Limits
 from mta.shaping.files import shaping
+from mta.shaping.known import KnownSites
+from mta.shaping.shaper import Shaper
 from mta.shaping.site import Providers
+from mta.shaping.store import SiteStore
+from mta.sitemap import MxSites, OneSite
 from mta.spool import Spool
 from storage.aside import Aside
 from storage.sealing import Seal
@@ -65,14 +69,22 @@ class MailService:
         routes = make_routes(settings, resolver)
         measured = (metrics.watch_store,) if settings.metrics.on else ()
         self._aside = Aside(sessions, *measured)
+        self.shaper = Shaper(
+            shaping(settings.shaping.rules), processes=settings.engine.mail_processes
+        )
+        known = KnownSites(self.shaper.site_of)
+        self._site_store = SiteStore(sessions, role, clock)
+        self._ended = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
         self.deliverer = Deliverer(
             sessions,
             Press(sessions, seal, spool, Composer(keys, settings.public.url)),
-            Carrier(routes, resolver, chosen, clock),
+            Carrier(routes, resolver, chosen, clock, learn=known.learn),
             chosen,
             RetrySchedule(relay.first_retry, relay.longest_retry, relay.give_up_after),
             clock,
-            site_of=routes.site,
+            sitemap=OneSite(routes.site) if relay.smart_host else MxSites(routes, known),
+            shaper=self.shaper,
             aside=self._aside,
             role=role,
             provider_of=Providers(shaping(settings.shaping.rules)).of,
@@ -125,6 +137,9 @@ class MailService:
     async def start(self) -> None:
         """Opens the doors that have a port. Raises `ConfigError` if one can't be opened."""
         self._sorting = asyncio.create_task(self._sorter.run())
+        self._following = asyncio.create_task(
+            self._site_store.run(self.shaper, self._ended), name="shaping"
+        )
         self._house.offers.scram = await all_have_verifiers(self._sessions)
         smtp = self._settings.smtp
         doors = {
@@ -147,6 +162,9 @@ class MailService:
         if self._sorting is not None:
             await asyncio.wait({self._sorting}, timeout=GRACE_SECONDS)
         await self.deliverer.close()
+        self._ended.set()
+        if self._following is not None:
+            await asyncio.wait({self._following}, timeout=GRACE_SECONDS)
         await self._aside.close()
 
     def wake(self) -> None:

@@ -110,8 +110,8 @@ class RelaySettings(Section):
     loopback: bool = False
     """Whether mail may go to loopback or private addresses; for tests and closed networks."""
 
-    connections_per_site: int = Field(default=4, ge=1, le=200)
-    """Connections open to one destination at the same time."""
+    connections_per_site: int = Field(default=20, ge=1, le=200)
+    """Connections to one destination at the most, whatever the rules of [shaping] allow."""
 
     concurrency: int = Field(default=200, ge=1, le=5000)
     """Deliveries in progress at the same time in one process."""
