@@ -24,9 +24,9 @@ from mail.errors import PermanentError, TemporaryError
 from mta import metrics
 from mta.accounts import why_not_as
 from mta.enclosures import MAX_FILES
-from mta.recipients import canonical_address, ensure_contacts
+from mta.recipients import Person, canonical_address, ensure_contacts
 from mta.submission import Order, submit_many
-from storage.tables import Batch, Contact, Credential, User
+from storage.tables import Batch, Credential, User
 
 _COUNTED = metrics.at_door("api")
 
@@ -354,7 +354,7 @@ def _answer(batch: Batch, results: Results, replayed: bool) -> Response[Any]:
     return json_answer(body, 202, headers)
 
 
-def fields_of(contact: Contact) -> dict[str, Any]:
+def fields_of(contact: Person) -> dict[str, Any]:
     """What templates know as `contact`."""
     return {
         "name": contact.name,
