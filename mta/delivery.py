@@ -516,7 +516,9 @@ class Deliverer:
 
     def _learn(self, site: Site, claim: Claim, outcome: Outcome) -> Outcome:
         """Tells the shaper what became of it, and waits as long as such a reply asks for."""
-        if outcome.state is State.HELD or (not outcome.host and outcome.code is not None):
+        elsewhere = self._carrier.overrides.of(claim.destination, claim.company_id) is not None
+        nobody = not outcome.host and outcome.code is not None
+        if outcome.state is State.HELD or nobody or elsewhere:
             self._shaper.abandoned(site.name)  # It says nothing about the site.
             return outcome
         meaning = self._shaper.finished(site.name, outcome.verdict, time.time())

@@ -98,6 +98,30 @@ async def test_senseless_ones_and_those_of_a_company_are_refused(
             )  # fmt: skip
 
 
+async def test_what_a_server_elsewhere_says_teaches_nothing_about_the_site(
+    store: Sessions, acme: Tenant, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Sink(answers=["421 4.7.0 slow down"]) as elsewhere, start() as post:
+        shaper = post.service.deliverer._shaper
+        learnt: list[str] = []
+        finished = shaper.finished
+
+        def spy(site: str, *more: Any) -> Any:
+            learnt.append(site)
+            return finished(site, *more)
+
+        monkeypatch.setattr(shaper, "finished", spy)
+        await add(store, "customer.test", Host("127.0.0.1", elsewhere.port), at=now())
+        moved = await send(store, acme, post)
+        await until(in_state(store, moved, "deferred"))
+        assert learnt == []
+        async with store.begin(EVERY_COMPANY) as session:
+            await overrides.end(session, "customer.test", company=None, now=now())
+        usual = await send(store, acme, post, key="k2")
+        await until(in_state(store, usual, "delivered"))
+        assert len(learnt) >= 1
+
+
 async def test_mail_goes_there_over_connections_of_its_own(
     store: Sessions, acme: Tenant, start: Start
 ) -> None:
