@@ -41,6 +41,8 @@ DESTINATIONS = 100
 _WAITING = "state IN ('queued', 'deferred', 'uncertain')"
 """Written out as the indexes have it: SQLite uses a partial index only for the same words."""
 
+_OPEN = "state IN ('queued', 'deferred', 'uncertain', 'sending', 'held')"
+
 _EVENTS = {
     State.DELIVERED: Kind.DELIVERY_DELIVERED,
     State.DEFERRED: Kind.DELIVERY_DEFERRED,
@@ -92,6 +94,18 @@ async def due_destinations(
         found = found.where(table.due_at > after)
     rows = await read_rows(session, found.group_by(table.destination))
     return {row.destination: row.lane for row in rows}
+
+
+async def backlogs(session: AsyncSession, *, over: int) -> dict[UUID, int]:
+    """Companies with more open deliveries than this, and how many they are; from an index."""
+    table = Delivery.__table__.c
+    query = (
+        select(table.company_id, func.count().label("waiting"))
+        .where(text(_OPEN))
+        .group_by(table.company_id)
+        .having(func.count() > over)
+    )
+    return {row.company_id: row.waiting for row in await read_rows(session, query)}
 
 
 async def lapse(session: AsyncSession, *, now: datetime) -> int:

@@ -25,7 +25,7 @@ from mail.envelope import Envelope, Recipient
 from mail.errors import PermanentError
 from mail.ids import uuid7
 from mail.tokens import Token, TokenKeys
-from mta.accounts import domain_of
+from mta.accounts import domain_of, why_not_as
 from mta.gate import barred_of
 from mta.head import Head, read_head
 from mta.mime import Skeleton, take_apart
@@ -246,8 +246,8 @@ class Intake:
         parsed = parse_address(address)
         if parsed is None:
             raise PermanentError(f"<{address[:100]}> is not a mail address")
-        if credential.address is not None and parsed.canonical != credential.address:
-            raise PermanentError(f"this login sends as <{credential.address}> only")
+        if why := why_not_as(credential, parsed.canonical):
+            raise PermanentError(why)
         async with self._sessions.read(credential.company_id) as session:
             if await domain_of(session, parsed.canonical) is None:
                 raise PermanentError(f"{parsed.domain} is not a domain of this company")

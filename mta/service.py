@@ -7,9 +7,12 @@ from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_network
 
+import structlog
+from sqlalchemy.exc import DBAPIError
+
 from config.settings import Settings
 from mail.tokens import TokenKeys
-from mta import metrics
+from mta import claims, metrics
 from mta.accounts import all_have_verifiers
 from mta.allowance import Allowance
 from mta.carrier import Carrier
@@ -34,7 +37,12 @@ from mta.sitemap import MxSites, OneSite
 from mta.spool import Spool
 from storage.aside import Aside
 from storage.sealing import Seal
-from storage.sessions import Sessions
+from storage.sessions import EVERY_COMPANY, Sessions
+
+log = structlog.get_logger()
+
+BACKLOG_SECONDS = 15.0
+"""How often companies' backlogs are counted."""
 
 
 class MailService:
@@ -76,6 +84,7 @@ class MailService:
         self._site_store = SiteStore(sessions, role, clock)
         self._ended = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.deliverer = Deliverer(
             sessions,
             Press(sessions, seal, spool, Composer(keys, settings.public.url)),
@@ -99,6 +108,7 @@ class MailService:
             aside=self._aside,
         )
         self._sorter = intake.sorter
+        self._gauge = intake.gauge
         self._sorting: asyncio.Task[None] | None = None
         self._house = House(
             host_name=settings.host.name,
@@ -137,6 +147,7 @@ class MailService:
     async def start(self) -> None:
         """Opens the doors that have a port. Raises `ConfigError` if one can't be opened."""
         self._sorting = asyncio.create_task(self._sorter.run())
+        self._watching = asyncio.create_task(self._watch_backlogs())
         self._following = asyncio.create_task(
             self._site_store.run(self.shaper, self._ended), name="shaping"
         )
@@ -148,6 +159,21 @@ class MailService:
             SUBMISSIONS: smtp.submissions_port,
         }
         await self.listener.start({door: port for door, port in doors.items() if port})
+
+    async def _watch_backlogs(self) -> None:
+        """Tells the doors which companies have too much waiting already."""
+        most = self._settings.smtp.backlog
+
+        async def count(sessions: Sessions) -> dict[UUID, int]:
+            async with sessions.read(EVERY_COMPANY) as session:
+                return await claims.backlogs(session, over=most)
+
+        while True:
+            try:
+                self._gauge.set_backlogs(await self._aside.run(count))
+            except (OSError, DBAPIError) as error:
+                log.warning("backlogs.not_counted", cause=str(error)[:200])
+            await asyncio.sleep(BACKLOG_SECONDS)
 
     async def run(self) -> None:
         """Delivers until `stop`; ends with an error if what comes can't be sorted any more."""
@@ -163,6 +189,8 @@ class MailService:
             await asyncio.wait({self._sorting}, timeout=GRACE_SECONDS)
         await self.deliverer.close()
         self._ended.set()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._following is not None:
             await asyncio.wait({self._following}, timeout=GRACE_SECONDS)
         await self._aside.close()

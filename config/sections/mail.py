@@ -80,6 +80,9 @@ class SmtpSettings(Section):
     daily: int = Field(default=0, ge=0)
     """The same in a day."""
 
+    backlog: int = Field(default=1_000_000, ge=100)
+    """Messages of one company that may wait to be sent; beyond it its mail is refused for now."""
+
     @field_validator("proxies")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -212,3 +213,16 @@ def test_every_reply_leads_somewhere(code: int, attempts: int) -> None:
     outcome = trial.after(Handover(SmtpReply(code, "x"), "."), now=MONDAY)
     assert (outcome.due_at is not None) == (outcome.state is State.DEFERRED)
     assert (outcome.state is State.DELIVERED) == (code < 300)
+
+
+async def test_a_company_with_too_much_waiting_is_known(
+    store: Sessions, acme: Tenant, rival: Tenant
+) -> None:
+    for number in range(3):
+        await put(store, acme, f"a{number}")
+    async with store.begin(rival.id) as session:
+        mine = order("r", recipient="z@customer.test")
+        await submit(session, replace(mine, sender="eve@rival.test"), now=MONDAY)
+    async with store.read(EVERY_COMPANY) as session:
+        assert await claims.backlogs(session, over=2) == {acme.id: 3}
+        assert await claims.backlogs(session, over=3) == {}
