@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_network
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
