@@ -5,8 +5,10 @@ What came of it is an `Outcome`; only a mistake of ours raises.
 
 from __future__ import annotations
 
+import itertools
 import ssl
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,7 +17,7 @@ import structlog
 
 from mail.errors import TemporaryError
 from mta import metrics
-from mta.client import Connection, LostError, TlsFailedError, Transcript
+from mta.client import Connection, Extensions, LostError, TlsFailedError, Transcript
 from mta.manner import Manner
 from mta.outcome import Outcome, Trial
 from mta.overrides import Overrides
@@ -34,6 +36,14 @@ IDLE_SECONDS = 5.0
 
 MAX_ADDRESSES = 8
 """Addresses tried in one attempt, over all hosts."""
+
+
+BROKEN_TLS_SECONDS = 4 * 3600.0
+"""So long a host whose TLS does not work is spoken to without (RFC 7435)."""
+
+MAX_BROKEN = 10_000
+
+LOOP = Refused("5.4.6", "the domain's mail servers are this host, which has no such domain")
 
 
 class Carrier:
@@ -58,7 +68,13 @@ class Carrier:
         self._tls = ssl.create_default_context()
         self._tls.check_hostname = False  # RFC 7435: encrypted to anybody beats in the clear.
         self._tls.verify_mode = ssl.CERT_NONE
+        self._verified = ssl.create_default_context()
+        self._broken_tls: OrderedDict[str, float] = OrderedDict()
         self.closing = False
+
+    def trust(self, authorities: str) -> None:
+        """Takes certificates signed by these too (PEM), where they have to be proven."""
+        self._verified.load_verify_locations(cadata=authorities)
 
     async def carry(
         self, made: Made, site: Site, trial: Trial, transcript: Transcript | None = None
@@ -68,6 +84,7 @@ class Carrier:
         `transcript` is told what is said, over a connection that serves this message only.
         """
         claim = made.claim
+        strict = bool((claim.message.parsed.get("envelope") or {}).get("require_tls"))
         instead = self.overrides.of(claim.destination, claim.company_id)
         hosts = [instead] if instead else await self._routes.to(claim.destination)
         if isinstance(hosts, Refused):
@@ -75,7 +92,10 @@ class Carrier:
         names = [host.name for host in hosts]
         if instead is None:
             self._learn(claim.destination, names)
-        kept = self._take_idle(site, instead, names) if transcript is None else None
+            if self._manner.host_name in names:
+                return trial.after_refusal(LOOP)
+        alone = strict or transcript is not None
+        kept = None if alone else self._take_idle(site, instead, names)
         if kept is not None:
             try:
                 return await self._say(kept, made, site, trial)
@@ -88,14 +108,14 @@ class Carrier:
                 cause = f"{host.name} points to {address}, which is not on the Internet"
                 continue
             try:
-                connection = await self._connect(host, address, transcript)
+                connection = await self._connect(host, address, transcript, strict=strict)
             except LostError as error:
                 cause = f"{host.name}: {error}"
                 _tell(transcript, f"no connection: {error}")
                 continue
             connection.instead = instead
             try:
-                return await self._say(connection, made, None if transcript else site, trial)
+                return await self._say(connection, made, None if alone else site, trial, strict)
             except LostError as error:
                 _tell(transcript, f"the connection broke off: {error}")
                 if error.after_data:
@@ -130,12 +150,18 @@ class Carrier:
         return None
 
     async def _say(
-        self, connection: Connection, made: Made, site: Site | None, trial: Trial
+        self,
+        connection: Connection,
+        made: Made,
+        site: Site | None,
+        trial: Trial,
+        strict: bool = False,
     ) -> Outcome:
-        """Without a `site` the connection is not kept."""
+        """Without a `site` the connection is not kept. `strict`: its TLS was proven."""
+        needs = Extensions(not made.content.isascii(), strict, strict)
         try:
             handover = await connection.send(
-                made.return_path, _ascii_domain(made.claim.recipient), made.content
+                made.return_path, _ascii_domain(made.claim.recipient), made.content, needs
             )
         except BaseException:
             await connection.close()
@@ -153,22 +179,35 @@ class Carrier:
         return replace(lost, host=connection.host, tls=connection.tls)
 
     async def _addresses(self, hosts: Sequence[Host]) -> list[tuple[Host, str]]:
-        found: list[tuple[Host, str]] = []
+        """One address of each host before the second of any, so that none hides the others."""
+        by_host: list[list[tuple[Host, str]]] = []
         failed: TemporaryError | None = None
         for host in hosts:
             try:
-                found += [(host, a) for a in await self._resolver.addresses(host.name)]
+                by_host.append([(host, a) for a in await self._resolver.addresses(host.name)])
             except TemporaryError as error:
                 failed = error
+        rounds = itertools.zip_longest(*by_host)
+        found = [one for turn in rounds for one in turn if one is not None]
         if not found and failed is not None:
             raise failed
         return found[:MAX_ADDRESSES]
 
     async def _connect(
-        self, host: Host, address: str, transcript: Transcript | None = None
+        self,
+        host: Host,
+        address: str,
+        transcript: Transcript | None = None,
+        *,
+        strict: bool = False,
     ) -> Connection:
-        """A connection that has said EHLO, with TLS as far as it goes."""
-        tls = self._manner.tls
+        """A connection that has said EHLO, with TLS as far as it goes.
+
+        `strict`: with TLS and a certificate that proves the host's name, or none at all.
+        """
+        tls = "required" if strict else self._manner.tls
+        if tls == "opportunistic" and self._broken_tls.get(host.name, 0.0) > time.monotonic():
+            tls = "never"  # It was broken a while ago; that costs a connection each time.
         for attempt_tls in (True, False) if tls == "opportunistic" else (tls == "required",):
             _tell(transcript, f"connecting to {host.name} [{address}], port {host.port}")
             connection = await Connection.open(
@@ -183,14 +222,17 @@ class Carrier:
                 if refusal is not None:
                     raise LostError(str(refusal))
                 if attempt_tls and "STARTTLS" in connection.offers:
-                    await connection.start_tls(self._tls, self._manner.host_name)
+                    context = self._verified if strict else self._tls
+                    await connection.start_tls(context, self._manner.host_name)
                 elif tls == "required":
-                    raise LostError("offers no TLS, which the settings require")
+                    whose = "the message (REQUIRETLS)" if strict else "the settings"
+                    raise LostError(f"offers no TLS, which {whose} asks for")
             except TlsFailedError as error:
                 await connection.close()
                 if tls == "required":
                     raise LostError(f"TLS: {error}") from None
                 log.info("delivery.tls_failed", host=host.name, cause=str(error))
+                self._remember_broken(host.name)
                 _tell(transcript, f"TLS failed: {error}")
                 continue
             except BaseException:
@@ -200,6 +242,11 @@ class Carrier:
             _tell(transcript, connection.tls or "no TLS")
             return connection
         raise LostError("no connection")
+
+    def _remember_broken(self, host: str) -> None:
+        self._broken_tls[host] = time.monotonic() + BROKEN_TLS_SECONDS
+        if len(self._broken_tls) > MAX_BROKEN:
+            self._broken_tls.popitem(last=False)
 
 
 def _tell(transcript: Transcript | None, note: str) -> None:

@@ -86,10 +86,11 @@ class MailService:
         self._ended = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self.carrier = Carrier(routes, resolver, chosen, clock, learn=known.learn)
         self.deliverer = Deliverer(
             sessions,
             Press(sessions, seal, spool, Composer(keys, settings.public.url)),
-            Carrier(routes, resolver, chosen, clock, learn=known.learn),
+            self.carrier,
             chosen,
             RetrySchedule(relay.first_retry, relay.longest_retry, relay.give_up_after),
             clock,

@@ -180,6 +180,37 @@ async def test_starttls_is_used_where_it_is_offered(
     assert post.sink.taken[0].tls
 
 
+async def test_who_requires_tls_gets_it_proven_or_nothing(
+    store: Sessions, acme: Tenant, start: Start, tmp_path: Path
+) -> None:
+    """RFC 8689 §4.2: a certificate that nobody vouches for is not enough, nor a plain server."""
+    pem = self_made(tmp_path / "stranger", "mx.customer.test")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    wanted = {"parsed": {"envelope": {"sender": "bo@acme.test", "require_tls": True}}}
+    async with start(Sink(tls=context)) as post:
+        message = await send(store, acme, post, **wanted)
+        await until(in_state(store, message, "deferred"))
+        assert "CERTIFICATE_VERIFY_FAILED" in (await delivery_of(store, message)).last_text
+        post.service.carrier.trust(pem.read_text())
+        again = await send(store, acme, post, key="k2", **wanted)
+        for site in post.service.shaper.snapshot(time.time()):
+            post.service.shaper.resume(site.site)
+        await until(in_state(store, again, "bounced"))
+        assert "5.7.30" in (await delivery_of(store, again)).last_text
+    assert post.sink.taken == []
+
+
+async def test_mail_for_a_domain_that_points_to_us_goes_round_no_circle(
+    store: Sessions, acme: Tenant, start: Start
+) -> None:
+    async with start() as post:
+        post.dns.zone["circle.test"] = {"MX": ["10 mail.acme.test"]}
+        message = await send(store, acme, post, recipient="ann@circle.test")
+        await until(in_state(store, message, "bounced"))
+        assert "5.4.6" in (await delivery_of(store, message)).last_text
+
+
 def as_client(port: int, login: str, secret: str, *, implicit: bool) -> smtplib.SMTP:
     context = ssl.create_default_context()
     context.check_hostname = False
