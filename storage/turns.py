@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -32,6 +33,7 @@ class Turns:
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
         )
+        self._ours: ContextVar[bool] = ContextVar("writing", default=False)
         self._file = -1
 
     @asynccontextmanager
@@ -44,14 +46,22 @@ class Turns:
         line = self._lines.get(loop)
         if line is None:
             line = self._lines[loop] = asyncio.Lock()
-        async with line:
-            held = await self._take(self._path)
-            try:
-                yield
-            finally:
-                if held:
-                    with contextlib.suppress(OSError):
-                        fcntl.flock(self._file, fcntl.LOCK_UN)
+        if self._ours.get():  # Within a turn of its own: it would wait for itself.
+            yield
+            return
+        mark = self._ours.set(True)
+        try:
+            async with line:
+                held = await self._take(self._path)
+                try:
+                    yield
+                finally:
+                    if held:
+                        with contextlib.suppress(OSError):
+                            fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            with contextlib.suppress(ValueError):  # Closed from another context: it has ended.
+                self._ours.reset(mark)
 
     async def _take(self, path: Path) -> bool:
         if self._file < 0:

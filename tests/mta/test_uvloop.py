@@ -48,7 +48,7 @@ async def _greeted(folder: Path) -> tuple[int, int, bytes]:
 
     try:
         plain, secure = await asyncio.to_thread(talk)
-        doors.admit = lambda address: False  # type: ignore[method-assign]
+        doors.admit = lambda dialogue, peer: "421 4.7.0 Too many connections"  # type: ignore[method-assign]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         turned_away = await asyncio.wait_for(reader.readline(), 5)
         writer.close()
